@@ -1,0 +1,17 @@
+/* Times on the wire: RFC 3339 in UTC with milliseconds; inside: milliseconds since 1970. */
+#ifndef BELFRY_BASE_WHEN_H
+#define BELFRY_BASE_WHEN_H
+
+#include "node/base/bytes.h"
+
+enum { WHEN_TEXT_BYTES = 24 }; /* 2026-11-21T07:06:00.000Z */
+
+/* Years 0000 to 9999; writes 24 characters, no NUL. */
+void when_format(int64_t ms, char *out);
+/* Takes any RFC 3339 date-time (offsets, fractions; leap seconds count as :59.999). */
+bool when_parse(struct bytes text, int64_t *out_ms) MUST_USE;
+/* IMF-fixdate for the Date header (RFC 9110 section 5.6.7), 29 characters. */
+enum { WHEN_HTTP_BYTES = 29 };
+void when_format_http(int64_t ms, char *out);
+
+#endif

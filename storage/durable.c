@@ -1,0 +1,259 @@
+#include "storage/durable.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "node/base/crc32c.h"
+#include "node/limits.h"
+
+enum { FILE_MAX = 1 << 20, MAGIC_BYTES = 8 };
+static const char magic[] = "BLFRYDP1";
+
+struct durable {
+    struct disk *disk;
+    char dir[PATH_MAX];
+    unsigned partitions;
+    int64_t interval_ms;
+    struct state_writer *states;
+    struct log_writer *log;
+    pthread_mutex_t point_mutex; /* over pin, applied: one point at a time */
+    struct state_pin *pin;       /* of the newest point */
+    uint64_t *applied;           /* of the newest point */
+    bool any;
+    atomic_uint_fast64_t points;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool stopping;
+    pthread_t thread;
+};
+
+/* ---- what happened before ---- */
+
+static enum err run_identity(const char *dir, struct buf *out)
+{
+    struct stat st;
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    char boot[64] = "";
+    if (file == NULL || fgets(boot, sizeof boot, file) == NULL || stat(dir, &st) != 0) {
+        if (file != NULL) {
+            (void)fclose(file);
+        }
+        return ERR_IO;
+    }
+    (void)fclose(file);
+    buf_printf(out, "%.36s %llu\n", boot, (unsigned long long)st.st_dev);
+    return OK;
+}
+
+static void path_in(const char *dir, const char *name, char *out)
+{
+    (void)snprintf(out, PATH_MAX, "%s/%s", dir, name);
+}
+
+static enum err load_point(struct disk *disk, const char *dir, unsigned partitions, struct buf *out)
+{
+    char path[PATH_MAX];
+    uint32_t crc, count;
+    path_in(dir, "durable", path);
+    TRY(disk_load(disk, path, FILE_MAX, out));
+    size_t head = MAGIC_BYTES + sizeof crc;
+    if (out->len != head + sizeof count + STATE_META_BYTES + partitions * sizeof(uint64_t) ||
+        memcmp(out->ptr, magic, MAGIC_BYTES) != 0) {
+        return ERR_CORRUPT;
+    }
+    memcpy(&crc, out->ptr + MAGIC_BYTES, sizeof crc);
+    memcpy(&count, out->ptr + head, sizeof count);
+    return crc == crc32c(0, out->ptr + head, out->len - head) && count == partitions ? OK : ERR_CORRUPT;
+}
+
+static enum err restore(struct disk *disk, const char *dir, unsigned partitions)
+{
+    struct buf point = {0};
+    char state_dir[PATH_MAX];
+    path_in(dir, "state", state_dir);
+    enum err err = load_point(disk, dir, partitions, &point);
+    if (err == OK) {
+        struct bytes meta = bytes_of(point.ptr + MAGIC_BYTES + 8, STATE_META_BYTES);
+        err = state_meta_restore(state_dir, meta);
+    } else if (err == ERR_NOT_FOUND) {
+        /* No point was ever taken: the log still holds everything since the founding. */
+        err = state_erase(state_dir);
+    }
+    buf_free(&point);
+    return err;
+}
+
+enum err durable_recover(struct disk *disk, const char *dir, unsigned partitions, enum durable_start *out)
+{
+    char path[PATH_MAX];
+    struct buf now = {0}, then = {0};
+    path_in(dir, "running", path);
+    enum err err = disk_load(disk, path, 4096, &then);
+    if (err == ERR_NOT_FOUND) {
+        path_in(dir, "durable", path);
+        struct buf point = {0};
+        err = disk_load(disk, path, FILE_MAX, &point);
+        buf_free(&point);
+        *out = err == ERR_NOT_FOUND ? DURABLE_FRESH : DURABLE_CLEAN;
+        return err == ERR_NOT_FOUND ? OK : err;
+    }
+    if (err == OK) {
+        err = run_identity(dir, &now);
+    }
+    if (err == OK) {
+        *out = bytes_eq(buf_bytes(&now), buf_bytes(&then)) ? DURABLE_KILLED : DURABLE_CRASHED;
+        err = *out == DURABLE_CRASHED ? restore(disk, dir, partitions) : OK;
+    }
+    buf_free(&now);
+    buf_free(&then);
+    return err;
+}
+
+enum err durable_mark_running(struct disk *disk, const char *dir)
+{
+    struct buf now = {0};
+    enum err err = run_identity(dir, &now);
+    if (err == OK) {
+        err = disk_replace(disk, dir, "running", buf_bytes(&now));
+    }
+    buf_free(&now);
+    return err;
+}
+
+enum err durable_mark_clean(struct disk *disk, const char *dir)
+{
+    char path[PATH_MAX];
+    path_in(dir, "running", path);
+    TRY(disk->remove(disk, path));
+    return disk->sync_dir(disk, dir);
+}
+
+/* ---- taking points ---- */
+
+static enum err save_point(struct durable *durable, const struct state_pin *pin)
+{
+    struct buf file = {0};
+    uint32_t crc = 0, count = durable->partitions;
+    buf_add(&file, magic, MAGIC_BYTES);
+    buf_add(&file, &crc, sizeof crc);
+    buf_add(&file, &count, sizeof count);
+    buf_add_bytes(&file, state_pin_meta(pin));
+    buf_add(&file, state_pin_applied(pin), durable->partitions * sizeof(uint64_t));
+    crc = crc32c(0, file.ptr + MAGIC_BYTES + sizeof crc, file.len - MAGIC_BYTES - sizeof crc);
+    memcpy(file.ptr + MAGIC_BYTES, &crc, sizeof crc);
+    enum err err = disk_replace(durable->disk, durable->dir, "durable", buf_bytes(&file));
+    buf_free(&file);
+    return err;
+}
+
+static enum err take_point(struct durable *durable)
+{
+    struct state_pin *pin;
+    size_t size = durable->partitions * sizeof *durable->applied;
+    TRY(state_writer_pin(durable->states, &pin));
+    if (durable->any && memcmp(state_pin_applied(pin), durable->applied, size) == 0) {
+        state_pin_free(pin); /* nothing happened since the last point */
+        return OK;
+    }
+    enum err err = state_pin_sync(pin);
+    if (err == OK) {
+        err = save_point(durable, pin);
+    }
+    if (err != OK) {
+        state_pin_free(pin);
+        return err;
+    }
+    if (durable->any) {
+        log_writer_release(durable->log, durable->applied); /* behind the older point */
+    }
+    memcpy(durable->applied, state_pin_applied(pin), size);
+    state_pin_free(durable->pin);
+    durable->pin = pin;
+    durable->any = true;
+    atomic_fetch_add(&durable->points, 1);
+    return OK;
+}
+
+enum err durable_point(struct durable *durable)
+{
+    CHECK(pthread_mutex_lock(&durable->point_mutex) == 0);
+    enum err err = take_point(durable);
+    CHECK(pthread_mutex_unlock(&durable->point_mutex) == 0);
+    return err;
+}
+
+uint64_t durable_points(const struct durable *durable)
+{
+    return atomic_load(&durable->points);
+}
+
+static bool wait_interval(struct durable *durable)
+{
+    struct timespec until;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    int64_t ns = until.tv_nsec + durable->interval_ms % 1000 * 1000000;
+    until.tv_sec += durable->interval_ms / 1000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    CHECK(pthread_mutex_lock(&durable->mutex) == 0);
+    int rc = 0;
+    while (!durable->stopping && rc != ETIMEDOUT) {
+        rc = pthread_cond_timedwait(&durable->wake, &durable->mutex, &until);
+    }
+    bool more = !durable->stopping;
+    CHECK(pthread_mutex_unlock(&durable->mutex) == 0);
+    return more;
+}
+
+static void *durable_main(void *arg)
+{
+    struct durable *durable = arg;
+    while (wait_interval(durable)) {
+        enum err err = durable_point(durable);
+        if (err != OK && err != ERR_DISK_FULL) {
+            break; /* a failed sync ends trust in the file: no further points from this run */
+        }
+    }
+    return NULL;
+}
+
+struct durable *durable_new(struct disk *disk, const char *dir, unsigned partitions,
+                            int64_t interval_ms, struct state_writer *states, struct log_writer *log)
+{
+    struct durable *durable = mem_zalloc(sizeof *durable);
+    pthread_condattr_t attr;
+    durable->disk = disk;
+    (void)snprintf(durable->dir, sizeof durable->dir, "%s", dir);
+    durable->partitions = partitions;
+    durable->interval_ms = interval_ms;
+    durable->states = states;
+    durable->log = log;
+    durable->applied = mem_zalloc(partitions * sizeof *durable->applied);
+    CHECK(pthread_mutex_init(&durable->mutex, NULL) == 0);
+    CHECK(pthread_mutex_init(&durable->point_mutex, NULL) == 0);
+    CHECK(pthread_condattr_init(&attr) == 0);
+    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    CHECK(pthread_cond_init(&durable->wake, &attr) == 0);
+    (void)pthread_condattr_destroy(&attr);
+    CHECK(pthread_create(&durable->thread, NULL, durable_main, durable) == 0);
+    return durable;
+}
+
+void durable_free(struct durable *durable)
+{
+    CHECK(pthread_mutex_lock(&durable->mutex) == 0);
+    durable->stopping = true;
+    CHECK(pthread_cond_signal(&durable->wake) == 0);
+    CHECK(pthread_mutex_unlock(&durable->mutex) == 0);
+    CHECK(pthread_join(durable->thread, NULL) == 0);
+    state_pin_free(durable->pin);
+    (void)pthread_cond_destroy(&durable->wake);
+    (void)pthread_mutex_destroy(&durable->mutex);
+    (void)pthread_mutex_destroy(&durable->point_mutex);
+    free(durable->applied);
+    free(durable);
+}

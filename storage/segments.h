@@ -1,0 +1,64 @@
+/* The log: append-only segment files shared by all Raft groups of the node.
+ *
+ * A segment is a zero-filled file; records stand behind each other, each with its length and a
+ * CRC32C that covers the CRC of its predecessor, so no record can be lost, doubled or moved
+ * unseen. Records are written in batches: one write and one fdatasync. The batch number in every
+ * record proves that all earlier batches were synced; so a hole followed by a later batch is
+ * damage (ERR_CORRUPT), while a torn last batch is the normal end after a crash and is erased.
+ *
+ * The first records of a segment repeat, for every group, its hard state and its last index:
+ * older segments can be dropped whole. Used by one thread at a time. */
+#ifndef BELFRY_STORAGE_SEGMENTS_H
+#define BELFRY_STORAGE_SEGMENTS_H
+
+#include "storage/disk.h"
+
+enum segment_record_type {
+    RECORD_SEGMENT = 1, /* opens a segment: index = its number */
+    RECORD_HARD_STATE,  /* index = the replica voted for, or 0 */
+    RECORD_LAST,        /* index, term of the group's last entry when the segment was opened */
+    RECORD_ENTRY,       /* a log entry; an index at or below the last one replaces what follows */
+    RECORD_CLEAN        /* the node stopped in order */
+};
+
+struct segment_record {
+    uint8_t type;
+    uint8_t kind; /* of an entry: as the consensus engine names it */
+    uint16_t group;
+    uint64_t index, term;
+    struct bytes payload;
+};
+
+struct segments; /* opaque */
+
+struct segments_options {
+    struct disk *disk;
+    const char *dir;
+    unsigned groups;        /* group numbers are below this */
+    uint64_t segment_bytes; /* size of a segment file */
+};
+
+/* Opens the log and reports every record in order. On ERR_CORRUPT *out_why names the file, the
+ * offset and what is wrong (static buffer of the call, copied by nobody else).
+ * Errors: ERR_CORRUPT, ERR_IO, ERR_DISK_FULL. */
+enum err segments_open(const struct segments_options *options,
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx,
+                       struct segments **out, char *out_why, size_t why_cap) MUST_USE;
+void segments_close(struct segments *log);
+
+/* Adds a record to the batch being built; nothing is written yet. */
+void segments_add(struct segments *log, const struct segment_record *record);
+/* Writes and syncs the batch. After an error the log must not be used again. */
+enum err segments_commit(struct segments *log) MUST_USE;
+
+/* Called by a helper thread: makes the next segment file ready, so that a switch costs nothing.
+ * Safe beside segments_commit. */
+enum err segments_prepare(struct segments *log) MUST_USE;
+bool segments_wants_prepare(struct segments *log);
+/* Drops segments all of whose entries are at or below keep_after[group]. Safe beside commit. */
+enum err segments_drop(struct segments *log, const uint64_t *keep_after) MUST_USE;
+
+/* How many segment files there are. */
+size_t segments_count(struct segments *log);
+
+#endif

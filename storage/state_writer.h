@@ -1,0 +1,61 @@
+/* The thread that applies committed entries of all groups, in the order it was given them, one
+ * LMDB transaction a batch. What an entry does is the callback's business (the reducers); the
+ * applied index moves in the same transaction, so replay after a crash is exact.
+ *
+ * A disk that is full makes it wait and try again; damage or a failed write stops it for good:
+ * later batches complete with the error and nothing is applied any more. */
+#ifndef BELFRY_STORAGE_STATE_WRITER_H
+#define BELFRY_STORAGE_STATE_WRITER_H
+
+#include <stdatomic.h>
+
+#include "node/base/clock.h"
+#include "node/base/list.h"
+#include "storage/state.h"
+
+struct apply_entry {
+    uint8_t kind;
+    uint64_t index, term;
+    struct bytes payload; /* malloc'd, goes with the entry */
+    void *outcome;        /* what the callback made of it; handed on with done */
+};
+
+struct apply_batch {
+    struct list link;
+    uint16_t group;
+    struct apply_entry *entries;
+    size_t len;
+    enum err err; /* set before done: OK, or why nothing of it was applied */
+    void (*done)(struct apply_batch *batch);
+};
+
+struct state_writer_options {
+    struct state *state;
+    struct clock *clock;
+    /* Applies one entry inside the transaction. Anything but OK aborts the batch; it may be called
+     * again for the same entry then (an outcome made before is dropped with drop). */
+    enum err (*apply)(void *ctx, struct state *state, uint16_t group, struct apply_entry *entry);
+    void (*drop)(void *ctx, struct apply_entry *entry);
+    /* After each commit, before the batches' done: for whoever waits for the applied index. */
+    void (*committed)(void *ctx, struct state *state);
+    void *ctx;
+};
+
+struct state_writer_stats {
+    atomic_uint_fast64_t commits, entries, ns;
+    atomic_int err; /* enum err that holds it up or stopped it; OK when it runs */
+};
+
+struct state_writer; /* opaque */
+
+struct state_writer *state_writer_new(const struct state_writer_options *options);
+/* Applies what is queued, then joins the thread. */
+void state_writer_free(struct state_writer *writer);
+/* Any thread. */
+void state_writer_submit(struct state_writer *writer, struct apply_batch *batch);
+/* Any thread but the writer's: pins the newest commit. Blocks until the writer is between
+ * transactions. Errors: ERR_IO, ERR_SHUTTING_DOWN. */
+enum err state_writer_pin(struct state_writer *writer, struct state_pin **out) MUST_USE;
+const struct state_writer_stats *state_writer_stats(const struct state_writer *writer);
+
+#endif
