@@ -1,0 +1,223 @@
+/* Drives one sole-voter group by hand: what it asks for is recorded, what it waits for is told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "cluster/group.h"
+
+struct fake {
+    struct buf trace; /* what the group asked for, readable */
+    struct group_entry applied[64];
+    size_t applied_len;
+    struct group_entry log[64];
+    size_t log_len;
+    uint64_t term, vote;
+};
+
+static void fake_hard_state(void *ctx, struct group *group, uint64_t term, uint64_t vote)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    fake->term = term;
+    fake->vote = vote;
+    buf_printf(&fake->trace, "term %llu vote %llu; ", (unsigned long long)term, (unsigned long long)vote);
+}
+
+static void fake_append(void *ctx, struct group *group, const struct group_entry *entry)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    fake->log[fake->log_len++] = (struct group_entry){
+        entry->index, entry->term, entry->kind,
+        bytes_of(mem_copy(entry->payload.ptr, entry->payload.len), entry->payload.len)};
+    buf_printf(&fake->trace, "append %llu^%llu; ", (unsigned long long)entry->index,
+               (unsigned long long)entry->term);
+}
+
+static void fake_apply(void *ctx, struct group *group, struct group_entry entry)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    buf_printf(&fake->trace, "apply %llu; ", (unsigned long long)entry.index);
+    fake->applied[fake->applied_len++] = entry;
+}
+
+static void fake_role(void *ctx, struct group *group, bool leader)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    buf_printf(&fake->trace, leader ? "lead; " : "follow; ");
+}
+
+static const struct group_ops fake_ops = {fake_hard_state, fake_append, fake_apply, fake_role};
+
+static void fake_close(struct fake *fake)
+{
+    for (size_t i = 0; i < fake->applied_len; i++) {
+        free((void *)(uintptr_t)fake->applied[i].payload.ptr);
+    }
+    for (size_t i = 0; i < fake->log_len; i++) {
+        free((void *)(uintptr_t)fake->log[i].payload.ptr);
+    }
+    buf_free(&fake->trace);
+}
+
+static void expect_trace(struct fake *fake, const char *text)
+{
+    buf_add_char(&fake->trace, 0);
+    assert_string_equal((const char *)fake->trace.ptr, text);
+    fake->trace.len = 0;
+}
+
+static struct group *open_group(struct fake *fake, struct group_start *start)
+{
+    struct group_options options = {.replica = 7, .election_ms = 200, .heartbeat_ms = 50, .seed = 1,
+                                    .ops = &fake_ops, .ctx = fake};
+    struct group *group = NULL;
+    assert_int_equal(group_open(&options, start, 1000, &group), OK);
+    return group;
+}
+
+static struct group *found(struct fake *fake)
+{
+    struct group_entry first = {1, 1, ENTRY_CHANGE, group_configuration_sole(7, "self")};
+    struct group_start start = {.term = 1, .entries = &first, .entries_len = 1};
+    return open_group(fake, &start);
+}
+
+static uint64_t submit(struct group *group, size_t count)
+{
+    struct bytes payloads[8];
+    uint64_t first = 0;
+    for (size_t i = 0; i < count; i++) {
+        payloads[i] = bytes_of(mem_copy("payload", 7), 7);
+    }
+    assert_int_equal(group_submit(group, payloads, count, 1001, &first), OK);
+    return first;
+}
+
+static void test_founding_makes_a_leader_in_a_new_term(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct group *group = found(&fake);
+    expect_trace(&fake, "term 2 vote 7; lead; apply 1; ");
+    assert_true(group_is_leader(group));
+    group_close(group);
+    fake_close(&fake);
+}
+
+static void test_commands_apply_only_after_they_are_synced(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct group *group = found(&fake);
+    fake.trace.len = 0;
+    assert_int_equal(submit(group, 3), 2);
+    expect_trace(&fake, "append 2^2; append 3^2; append 4^2; ");
+    group_persisted(group, 3, 1002);
+    expect_trace(&fake, "apply 2; apply 3; ");
+    group_persisted(group, 4, 1003);
+    expect_trace(&fake, "apply 4; ");
+    assert_int_equal(group_commit_index(group), 4);
+    group_close(group);
+    fake_close(&fake);
+}
+
+/* G2: without the new term, an entry proposed after a restart could stand under the same index and
+ * term as one that was proposed before it and lost. */
+static void test_restart_never_proposes_in_an_old_term(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct group *group = found(&fake);
+    (void)submit(group, 1);
+    uint64_t old_term = group_term(group);
+    group_close(group);
+    struct bytes configuration = group_configuration_sole(7, "self");
+    struct group_start start = {.term = fake.term, .vote = fake.vote, .applied_index = 1, .applied_term = 1,
+                                .configuration = configuration, .configuration_index = 1};
+    fake.trace.len = 0;
+    group = open_group(&fake, &start);
+    expect_trace(&fake, "term 3 vote 7; lead; ");
+    assert_int_equal(submit(group, 1), 2);
+    assert_true(group_term(group) > old_term);
+    expect_trace(&fake, "append 2^3; ");
+    group_close(group);
+    free((void *)(uintptr_t)configuration.ptr);
+    fake_close(&fake);
+}
+
+static void test_restart_replays_what_is_logged_and_not_applied(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct bytes configuration = group_configuration_sole(7, "self");
+    struct group_entry entries[2] = {{6, 3, ENTRY_COMMAND, bytes_of(mem_copy("a", 1), 1)},
+                                     {7, 3, ENTRY_COMMAND, bytes_of(mem_copy("b", 1), 1)}};
+    struct group_start start = {.term = 3, .vote = 7, .applied_index = 5, .applied_term = 2,
+                                .configuration = configuration, .configuration_index = 1,
+                                .entries = entries, .entries_len = 2};
+    struct group *group = open_group(&fake, &start);
+    expect_trace(&fake, "term 4 vote 7; lead; apply 6; apply 7; ");
+    for (int64_t now = 1000; now < 5000; now += 20) {
+        group_tick(group, now); /* a sole voter stays leader */
+    }
+    assert_true(group_is_leader(group));
+    assert_int_equal(group_lease_end_ns(group), INT64_MAX);
+    group_close(group);
+    free((void *)(uintptr_t)configuration.ptr);
+    fake_close(&fake);
+}
+
+static void test_start_refuses_a_log_with_a_gap(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct bytes configuration = group_configuration_sole(7, "self");
+    struct group_entry entry = {9, 3, ENTRY_COMMAND, BYTES_NONE};
+    struct group_start start = {.term = 3, .applied_index = 5, .applied_term = 2,
+                                .configuration = configuration, .configuration_index = 1,
+                                .entries = &entry, .entries_len = 1};
+    struct group_options options = {.replica = 7, .election_ms = 200, .heartbeat_ms = 50, .ops = &fake_ops, .ctx = &fake};
+    struct group *group = NULL;
+    assert_int_equal(group_open(&options, &start, 0, &group), ERR_CORRUPT);
+    free((void *)(uintptr_t)configuration.ptr);
+    fake_close(&fake);
+}
+
+static void test_submit_is_refused_when_too_much_is_in_flight(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct group *group = found(&fake);
+    size_t room = group_room(group);
+    struct bytes *payloads = mem_alloc((room + 1) * sizeof *payloads);
+    uint64_t first;
+    for (size_t i = 0; i <= room; i++) {
+        payloads[i] = bytes_of(mem_copy("x", 1), 1);
+    }
+    assert_int_equal(group_submit(group, payloads, room + 1, 1001, &first), ERR_OVERLOADED);
+    assert_int_equal(group_last_index(group), 1);
+    free(payloads);
+    group_close(group);
+    fake_close(&fake);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_founding_makes_a_leader_in_a_new_term),
+        cmocka_unit_test(test_commands_apply_only_after_they_are_synced),
+        cmocka_unit_test(test_restart_never_proposes_in_an_old_term),
+        cmocka_unit_test(test_restart_replays_what_is_logged_and_not_applied),
+        cmocka_unit_test(test_start_refuses_a_log_with_a_gap),
+        cmocka_unit_test(test_submit_is_refused_when_too_much_is_in_flight),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
