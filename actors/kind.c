@@ -1,0 +1,126 @@
+#include "actors/kind.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+#include "actors/auth/auth.h"
+#include "actors/reminders/reminders.h"
+#include "actors/system/system.h"
+
+const char *const role_names[] = {"", "user", "admin", NULL};
+
+const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, NULL};
+
+const struct kind *kind_find(uint8_t id)
+{
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        if (kinds[i]->id == id) {
+            return kinds[i];
+        }
+    }
+    return NULL;
+}
+
+const struct op *kind_op(const struct kind *kind, uint8_t tag)
+{
+    for (const struct op *op = kind->ops; op->tag != 0; op++) {
+        if (op->tag == tag) {
+            return op;
+        }
+    }
+    return NULL;
+}
+
+void reply_close(struct reply *reply)
+{
+    buf_free(&reply->body);
+    buf_free(&reply->cursor);
+    buf_free(&reply->record_key);
+    *reply = (struct reply){0};
+}
+
+void reply_struct(struct reply *reply, const struct field *fields, const void *in)
+{
+    reply->fields = fields;
+    reply->body.len = 0;
+    field_pack(&reply->body, fields, in);
+}
+
+void reply_record(struct reply *reply, const struct field *fields, struct bytes packed,
+                  uint64_t version, uint8_t table, struct bytes key)
+{
+    reply->fields = fields;
+    reply->version = version;
+    reply->body.len = 0;
+    buf_add_bytes(&reply->body, packed);
+    reply->record_table = table;
+    reply->record_key.len = 0;
+    buf_add_bytes(&reply->record_key, key);
+}
+
+void reply_item(struct reply *reply, const struct field *fields, struct bytes packed)
+{
+    uint32_t len = (uint32_t)packed.len;
+    reply->fields = fields;
+    reply->list = true;
+    buf_add(&reply->body, &len, sizeof len);
+    buf_add_bytes(&reply->body, packed);
+}
+
+enum err reply_invalid(struct reply *reply, const char *pointer, const char *code, const char *detail)
+{
+    reply->pointer = pointer;
+    reply->code = code;
+    reply->detail = detail;
+    return ERR_INVALID_FIELDS;
+}
+
+struct id turn_new_id(struct turn *turn)
+{
+    /* splitmix64 of the seed: distinct for each id of the turn */
+    uint64_t z = turn->seed + 0x9e3779b97f4a7c15ULL * ++turn->ids;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return id_make(turn->now_ms, turn->partition, z ^ z >> 31);
+}
+
+void turn_notify(struct turn *turn, enum notice_topic topic, struct bytes payload)
+{
+    CHECK(turn->notices_len < NOTICES_MAX);
+    turn->notices[turn->notices_len++] = (struct notice){(uint8_t)topic, arena_copy(turn->arena, payload)};
+}
+
+enum err turn_check_version(const struct turn *turn, uint64_t version)
+{
+    return turn->if_match == 0 || turn->if_match == version ? OK : ERR_PRECONDITION_FAILED;
+}
+
+unsigned partition_of_name(struct bytes name, unsigned partitions)
+{
+    struct digest digest = digest_of(BYTES_LIT("name"), name);
+    return 1 + (unsigned)(key_u64(digest_bytes(&digest)) % partitions);
+}
+
+bool id_is_placed(struct id id, unsigned partitions)
+{
+    return id_partition(id) >= 1 && id_partition(id) <= partitions;
+}
+
+void key_add_u64(struct buf *key, uint64_t value)
+{
+    uint8_t raw[8];
+    for (int i = 0; i < 8; i++) {
+        raw[i] = (uint8_t)(value >> (56 - 8 * i));
+    }
+    buf_add(key, raw, sizeof raw);
+}
+
+uint64_t key_u64(struct bytes key)
+{
+    uint64_t value = 0;
+    CHECK(key.len >= 8);
+    for (size_t i = 0; i < 8; i++) {
+        value = value << 8 | key.ptr[i];
+    }
+    return value;
+}

@@ -1,0 +1,108 @@
+#include "actors/system/system.h"
+
+#include "node/limits.h"
+
+const struct field revoke_fields[] = {
+    FIELD_ID(1, revoke, account, 0), FIELD_ID(2, revoke, session, 0), FIELD_ID(3, revoke, except, 0), FIELDS_END};
+
+const struct field revocation_fields[] = {
+    FIELD_ID(1, revocation, account, 0),     FIELD_ID(2, revocation, session, 0),
+    FIELD_ID(3, revocation, except, 0),      FIELD_TIME(4, revocation, cutoff_ms, 0),
+    FIELD_TIME(5, revocation, until_ms, 0),  FIELDS_END};
+
+const struct field signing_key_fields[] = {
+    FIELD_STRING(1, signing_key, kid, 1, 64, 0), FIELD_BLOB(2, signing_key, secret, 64),
+    FIELD_BLOB(3, signing_key, public, 32), FIELD_TIME(4, signing_key, created_at, 0), FIELDS_END};
+
+static void revoked_key(struct buf *key, const struct revoke *in)
+{
+    bool session = FIELD_HAS(revoke_fields, in, struct revoke, session);
+    buf_add_char(key, session ? 's' : 'a');
+    buf_add_bytes(key, id_bytes(session ? &in->session : &in->account));
+}
+
+/* The index by time: until (8) | key. */
+static enum err forget_expired(struct turn *turn)
+{
+    for (int i = 0; i < LIMIT_EXPIRE_STEP; i++) {
+        struct bytes key, value;
+        enum err err = rows_ceil(turn->rows, TABLE_REVOKED_TIME, BYTES_NONE, &key, &value);
+        if (err == ERR_NOT_FOUND) {
+            return OK;
+        }
+        TRY(err);
+        if ((int64_t)key_u64(key) > turn->now_ms) {
+            return OK;
+        }
+        struct bytes time_key = arena_copy(turn->arena, key);
+        struct bytes revoked = bytes_of(time_key.ptr + 8, time_key.len - 8);
+        TRY(rows_del(turn->rows, TABLE_REVOKED_TIME, time_key));
+        struct revocation row = {0};
+        TRY(rows_get(turn->rows, TABLE_REVOKED, revoked, &value));
+        TRY(field_unpack(revocation_fields, value, &row));
+        if (row.until_ms <= turn->now_ms) { /* it may have been revoked again since */
+            TRY(rows_del(turn->rows, TABLE_REVOKED, revoked));
+        }
+    }
+    return OK;
+}
+
+static enum err revoke_reduce(struct turn *turn, const void *raw, struct reply *reply)
+{
+    const struct revoke *in = raw;
+    struct buf key = {0}, time_key = {0}, packed = {0};
+    struct revocation row = {0};
+    (void)reply;
+    row.set = in->set; /* the first three fields are the same */
+    row.account = in->account;
+    row.session = in->session;
+    row.except = in->except;
+    /* A token of another node may carry a time that is ahead of ours by the skew allowed. */
+    FIELD_SET(revocation_fields, &row, struct revocation, cutoff_ms, turn->now_ms + LIMIT_CLOCK_SKEW_MS);
+    FIELD_SET(revocation_fields, &row, struct revocation, until_ms,
+              turn->now_ms + LIMIT_ACCESS_TOKEN_S * 1000 + 2 * LIMIT_CLOCK_SKEW_MS);
+    field_pack(&packed, revocation_fields, &row);
+    revoked_key(&key, in);
+    key_add_u64(&time_key, (uint64_t)row.until_ms);
+    buf_add_bytes(&time_key, buf_bytes(&key));
+    enum err err = forget_expired(turn);
+    if (err == OK) {
+        err = rows_put(turn->rows, TABLE_REVOKED, buf_bytes(&key), buf_bytes(&packed));
+    }
+    if (err == OK) {
+        err = rows_put(turn->rows, TABLE_REVOKED_TIME, buf_bytes(&time_key), BYTES_NONE);
+    }
+    if (err == OK) {
+        turn_notify(turn, NOTICE_REVOKED, buf_bytes(&packed));
+    }
+    buf_free(&key);
+    buf_free(&time_key);
+    buf_free(&packed);
+    return err;
+}
+
+static enum err add_key_reduce(struct turn *turn, const void *raw, struct reply *reply)
+{
+    struct signing_key key = *(const struct signing_key *)raw;
+    struct buf packed = {0};
+    (void)reply;
+    FIELD_SET(signing_key_fields, &key, struct signing_key, created_at, turn->now_ms);
+    field_pack(&packed, signing_key_fields, &key);
+    enum err err = rows_put(turn->rows, TABLE_KEYS, key.kid, buf_bytes(&packed));
+    if (err == OK) {
+        turn_notify(turn, NOTICE_KEYS, buf_bytes(&packed));
+    }
+    buf_free(&packed);
+    return err;
+}
+
+static const struct table tables[] = {
+    {TABLE_REVOKED, "revocations", true}, {TABLE_REVOKED_TIME, "revocations_by_time", false},
+    {TABLE_KEYS, "signing_keys", true}, {0}};
+
+static const struct op ops[] = {
+    {SYSTEM_REVOKE, OP_COMMAND, .name = "revoke", .in = revoke_fields, .in_size = sizeof(struct revoke), .reduce = revoke_reduce},
+    {SYSTEM_ADD_KEY, OP_COMMAND, .name = "add_key", .in = signing_key_fields, .in_size = sizeof(struct signing_key), .reduce = add_key_reduce},
+    {0}};
+
+const struct kind system_kind = {.id = KIND_SYSTEM, .name = "system", .tables = tables, .ops = ops};
