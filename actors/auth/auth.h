@@ -3,7 +3,7 @@
 #ifndef BELFRY_ACTORS_AUTH_H
 #define BELFRY_ACTORS_AUTH_H
 
-#include "actors/kind.h"
+#include "actors/system/system.h"
 
 extern const struct kind auth_kind;
 

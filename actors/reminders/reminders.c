@@ -542,24 +542,24 @@ static enum err find_actor(struct script *s)
     return OK;
 }
 
-static void change_command(struct script *s, uint8_t op)
+static void change_command(struct script *s, uint8_t op, const void *in)
 {
     struct write_state *st = s->state;
     struct address address = {id_partition(st->body.id), id_bytes(&st->actor)};
-    script_command(s, KIND_REMINDERS, op, address, &st->body, true);
+    script_command(s, KIND_REMINDERS, op, address, in, true);
 }
 
 static enum err put_command(struct script *s)
 {
     TRY(find_actor(s));
-    change_command(s, DO_PUT);
+    change_command(s, DO_PUT, &((struct write_state *)s->state)->body);
     return OK;
 }
 
 static enum err patch_command(struct script *s)
 {
     TRY(find_actor(s));
-    change_command(s, DO_PATCH);
+    change_command(s, DO_PATCH, &((struct write_state *)s->state)->body);
     return OK;
 }
 
@@ -567,14 +567,13 @@ static enum err delete_begin(struct script *s)
 {
     struct write_state *st = s->state;
     st->body.id = ((const struct id_in *)s->in)->id;
-    st->body.set.has = field_bit(0);
     return change_find(s);
 }
 
 static enum err delete_command(struct script *s)
 {
     TRY(find_actor(s));
-    change_command(s, DO_DELETE);
+    change_command(s, DO_DELETE, s->in);
     return OK;
 }
 
