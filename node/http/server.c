@@ -1,0 +1,560 @@
+#include "node/http/server.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8 };
+
+struct listener {
+    struct list link;
+    struct http_server *server;
+    bool local;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+};
+
+enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING };
+
+struct http_conn {
+    struct list link;
+    struct http_server *server;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct timer timer;
+    int64_t deadline_ms;
+    enum conn_phase phase;
+    bool local, closing, peer_done, close_after, running, writing, reading;
+    char remote[INET6_ADDRSTRLEN];
+    struct http_parser *parser;
+    struct http_request *request;
+    struct buf in;   /* starts with the message at hand; must not move while it is handled */
+    size_t used;     /* of in, by the message at hand */
+    struct buf more; /* what came while a message was handled */
+    struct buf out;  /* response bytes not yet given to the kernel */
+    struct buf sending;
+    uv_write_t write;
+    int64_t started_ns;
+    void *data;
+};
+
+static void process(struct http_conn *conn);
+static void resume_reading(struct http_conn *conn);
+
+/* ---- closing ---- */
+
+static void conn_free(uv_handle_t *handle)
+{
+    struct http_conn *conn = handle->data;
+    atomic_fetch_sub_explicit(&conn->server->stats.open, 1, memory_order_relaxed);
+    list_remove(&conn->link);
+    http_parser_free(conn->parser);
+    free(conn->request);
+    buf_free(&conn->in);
+    buf_free(&conn->more);
+    buf_free(&conn->out);
+    buf_free(&conn->sending);
+    free(conn);
+}
+
+static void conn_close(struct http_conn *conn)
+{
+    if (conn->closing) {
+        return;
+    }
+    conn->closing = true;
+    timers_clear(&conn->server->worker->timers, &conn->timer);
+    if (conn->phase == PHASE_BUSY) {
+        conn->server->handler.gone(conn->server->handler.ctx, conn);
+    }
+    uv_close(&conn->uv.handle, conn_free);
+}
+
+/* ---- time-outs: the timer is moved only when it fires, so a busy connection costs nothing ---- */
+
+static void conn_deadline(struct http_conn *conn, enum conn_phase phase, int64_t in_ms)
+{
+    conn->phase = phase;
+    conn->deadline_ms = conn->server->worker->now_ms + in_ms;
+    if (conn->timer.slot == 0 || conn->timer.due_ms > conn->deadline_ms + LIMIT_HEAD_MS) {
+        timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
+    }
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct http_conn *conn = container_of(timer, struct http_conn, timer);
+    struct http_server *server = conn->server;
+    if (server->worker->now_ms < conn->deadline_ms) {
+        timers_set(&server->worker->timers, timer, conn->deadline_ms);
+        return;
+    }
+    switch (conn->phase) {
+    case PHASE_HEAD:
+    case PHASE_BODY:
+        conn->phase = PHASE_BUSY;
+        conn->close_after = true;
+        server->handler.bad(server->handler.ctx, conn, conn->request, ERR_REQUEST_TIMEOUT);
+        return;
+    case PHASE_IDLE:
+    case PHASE_SENDING: conn_close(conn); return;
+    case PHASE_BUSY: /* the handler has its own deadlines */
+        timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS);
+        return;
+    }
+}
+
+/* ---- writing ---- */
+
+static void after_write(struct http_conn *conn)
+{
+    if (conn->close_after || (conn->peer_done && conn->in.len == 0 && conn->more.len == 0)) {
+        conn_close(conn);
+        return;
+    }
+    conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    struct http_conn *conn = write->data;
+    conn->writing = false;
+    buf_free(&conn->sending);
+    if (conn->closing) {
+        return;
+    }
+    if (status != 0) {
+        conn_close(conn);
+        return;
+    }
+    if (conn->phase == PHASE_SENDING) {
+        after_write(conn);
+    }
+    if (!conn->closing) {
+        process(conn);
+    }
+}
+
+/* Gives what is ready to the kernel; what it does not take is sent when it does. */
+static void flush(struct http_conn *conn)
+{
+    if (conn->out.len == 0 || conn->writing || conn->closing) {
+        return;
+    }
+    uv_buf_t buf = uv_buf_init((char *)conn->out.ptr, (unsigned)conn->out.len);
+    int n = uv_try_write(&conn->uv.stream, &buf, 1);
+    if (n < 0 && n != UV_EAGAIN) {
+        conn_close(conn);
+        return;
+    }
+    size_t sent = n > 0 ? (size_t)n : 0;
+    atomic_fetch_add_explicit(&conn->server->stats.bytes_out, conn->out.len, memory_order_relaxed);
+    if (sent == conn->out.len) {
+        conn->out.len = 0;
+        if (conn->out.cap > KEEP_BUFFER_BYTES) {
+            buf_free(&conn->out);
+        }
+        return;
+    }
+    memmove(conn->out.ptr, conn->out.ptr + sent, conn->out.len - sent);
+    conn->out.len -= sent;
+    conn->sending = conn->out;
+    conn->out = (struct buf){0};
+    conn->writing = true;
+    conn->write.data = conn;
+    buf = uv_buf_init((char *)conn->sending.ptr, (unsigned)conn->sending.len);
+    if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) != 0) {
+        conn->writing = false;
+        conn_close(conn);
+    }
+}
+
+/* ---- requests ---- */
+
+static void message_end(struct http_conn *conn)
+{
+    size_t rest = conn->in.len - conn->used;
+    if (rest > 0) {
+        memmove(conn->in.ptr, conn->in.ptr + conn->used, rest);
+    }
+    conn->in.len = rest;
+    conn->used = 0;
+    if (conn->more.len > 0) {
+        buf_add_bytes(&conn->in, buf_bytes(&conn->more));
+        buf_free(&conn->more);
+    }
+    http_parser_reset(conn->parser);
+}
+
+static void handle(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    conn->phase = PHASE_BUSY;
+    conn->started_ns = clock_boot_ns(server->worker->clock);
+    conn->close_after = !conn->request->keep_alive || server->draining;
+    atomic_fetch_add_explicit(&server->stats.requests, 1, memory_order_relaxed);
+    server->handler.request(server->handler.ctx, conn, conn->request);
+}
+
+/* Handles what has come, request by request, until bytes are missing or an answer is pending. */
+static void process(struct http_conn *conn)
+{
+    if (conn->running) {
+        return; /* an answer given within the handler: the loop below goes on */
+    }
+    conn->running = true;
+    while (!conn->closing && !conn->close_after && conn->phase < PHASE_BUSY && conn->in.len > 0 &&
+           conn->out.len < LIMIT_OUT_BYTES && !conn->writing) {
+        enum http_parse parsed = http_parser_feed(conn->parser, buf_bytes(&conn->in), conn->request, &conn->used);
+        if (parsed == HTTP_DONE) {
+            handle(conn);
+        } else if (parsed == HTTP_BAD) {
+            conn->phase = PHASE_BUSY;
+            conn->close_after = true;
+            conn->started_ns = clock_boot_ns(conn->server->worker->clock);
+            conn->server->handler.bad(conn->server->handler.ctx, conn, conn->request, http_parser_err(conn->parser));
+        } else {
+            if (parsed == HTTP_CONTINUE) {
+                buf_add_lit(&conn->out, "HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            bool body = http_parser_in_body(conn->parser);
+            if (conn->phase == PHASE_IDLE || (body && conn->phase == PHASE_HEAD)) {
+                conn_deadline(conn, body ? PHASE_BODY : PHASE_HEAD, body ? LIMIT_BODY_MS : LIMIT_HEAD_MS);
+            }
+            break;
+        }
+    }
+    conn->running = false;
+    flush(conn);
+    if (!conn->closing && conn->phase == PHASE_SENDING) {
+        if (conn->writing) {
+            conn_deadline(conn, PHASE_SENDING, LIMIT_SEND_MS);
+        } else {
+            after_write(conn);
+        }
+    }
+    resume_reading(conn);
+    if (!conn->closing && conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing) {
+        conn_close(conn);
+    }
+}
+
+static void add_head(struct http_conn *conn, const struct http_reply *reply)
+{
+    struct buf *out = &conn->out;
+    buf_add_lit(out, "HTTP/1.1 ");
+    buf_add_u64(out, (uint64_t)reply->status);
+    buf_add_char(out, ' ');
+    buf_add_str(out, http_status_text(reply->status));
+    buf_add_lit(out, "\r\nDate: ");
+    buf_add(out, worker_date(conn->server->worker), WHEN_HTTP_BYTES);
+    if (reply->type.len > 0) {
+        buf_add_lit(out, "\r\nContent-Type: ");
+        buf_add_bytes(out, reply->type);
+    }
+    if (reply->status != 204 && reply->status != 304) {
+        buf_add_lit(out, "\r\nContent-Length: ");
+        buf_add_u64(out, reply->body.len);
+    }
+    if (conn->close_after) {
+        buf_add_lit(out, "\r\nConnection: close\r\n");
+    } else if (conn->request->http10) {
+        buf_add_lit(out, "\r\nConnection: keep-alive\r\n");
+    } else {
+        buf_add_lit(out, "\r\n");
+    }
+    buf_add_bytes(out, reply->headers);
+    buf_add_lit(out, "\r\n");
+}
+
+void http_reply(struct http_conn *conn, const struct http_reply *reply)
+{
+    CHECK(conn->phase == PHASE_BUSY && !conn->closing);
+    conn->close_after = conn->close_after || reply->close || conn->server->draining;
+    add_head(conn, reply);
+    if (conn->request->method != METHOD_HEAD && reply->status != 204 && reply->status != 304) {
+        buf_add_bytes(&conn->out, reply->body);
+    }
+    conn->request->method = METHOD_GET;
+    if (conn->close_after) {
+        conn->phase = PHASE_SENDING;
+    } else {
+        conn->phase = PHASE_IDLE;
+        message_end(conn);
+        conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+    }
+    if (!conn->running) {
+        process(conn);
+    }
+}
+
+/* ---- reading ---- */
+
+static void on_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
+{
+    struct http_conn *conn = handle->data;
+    (void)hint;
+    *buf = uv_buf_init((char *)conn->server->worker->read_buffer, WORKER_READ_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct http_conn *conn = stream->data;
+    if (n == 0 || conn->closing) {
+        return;
+    }
+    conn->server->worker->now_ms = clock_boot_ms(conn->server->worker->clock);
+    if (n < 0) {
+        conn->peer_done = true;
+        (void)uv_read_stop(stream);
+        /* A client may close its sending side and still wait for the answer. */
+        if (n != UV_EOF || (conn->phase != PHASE_BUSY && !conn->writing)) {
+            conn_close(conn);
+        }
+        return;
+    }
+    atomic_fetch_add_explicit(&conn->server->stats.bytes_in, (uint64_t)n, memory_order_relaxed);
+    if (conn->phase == PHASE_BUSY) {
+        buf_add(&conn->more, buf->base, (size_t)n);
+        if (conn->more.len > LIMIT_OUT_BYTES) {
+            (void)uv_read_stop(stream);
+            conn->reading = false;
+        }
+        return;
+    }
+    buf_add(&conn->in, buf->base, (size_t)n);
+    process(conn);
+    if (!conn->closing && conn->in.len == 0 && conn->phase == PHASE_IDLE && conn->in.cap > KEEP_BUFFER_BYTES) {
+        buf_free(&conn->in);
+    }
+}
+
+/* Reading stops while a client sends faster than it is answered, and goes on here. */
+static void resume_reading(struct http_conn *conn)
+{
+    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase != PHASE_BUSY) {
+        conn->reading = true;
+        (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
+    }
+}
+
+/* ---- accepting ---- */
+
+static void name_peer(struct http_conn *conn)
+{
+    struct sockaddr_storage address;
+    int len = sizeof address;
+    (void)snprintf(conn->remote, sizeof conn->remote, "local");
+    if (!conn->local && uv_tcp_getpeername(&conn->uv.tcp, (struct sockaddr *)&address, &len) == 0) {
+        if (address.ss_family == AF_INET) {
+            (void)uv_ip4_name((struct sockaddr_in *)&address, conn->remote, sizeof conn->remote);
+        } else {
+            (void)uv_ip6_name((struct sockaddr_in6 *)&address, conn->remote, sizeof conn->remote);
+        }
+    }
+}
+
+static void on_connection(uv_stream_t *stream, int status)
+{
+    struct listener *listener = stream->data;
+    struct http_server *server = listener->server;
+    if (status != 0) {
+        return;
+    }
+    struct http_conn *conn = mem_zalloc(sizeof *conn);
+    conn->server = server;
+    conn->local = listener->local;
+    conn->parser = http_parser_new();
+    conn->request = mem_zalloc(sizeof *conn->request);
+    conn->timer.fire = on_deadline;
+    list_add_tail(&server->conns, &conn->link);
+    uint64_t open = atomic_fetch_add_explicit(&server->stats.open, 1, memory_order_relaxed) + 1;
+    CHECK((conn->local ? uv_pipe_init(&server->worker->loop, &conn->uv.pipe, 0)
+                       : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
+    conn->uv.handle.data = conn;
+    bool accepted = uv_accept(stream, &conn->uv.stream) == 0;
+    if (!accepted || open > server->max_connections || server->draining) {
+        atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
+        conn_close(conn);
+        return;
+    }
+    atomic_fetch_add_explicit(&server->stats.accepted, 1, memory_order_relaxed);
+    if (!conn->local) {
+        (void)uv_tcp_nodelay(&conn->uv.tcp, 1);
+    }
+    name_peer(conn);
+    server->worker->now_ms = clock_boot_ms(server->worker->clock);
+    conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
+    conn->reading = true;
+    if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
+        conn_close(conn);
+    }
+}
+
+static struct listener *listener_new(struct http_server *server, bool local)
+{
+    struct listener *listener = mem_zalloc(sizeof *listener);
+    listener->server = server;
+    listener->local = local;
+    CHECK((local ? uv_pipe_init(&server->worker->loop, &listener->uv.pipe, 0)
+                 : uv_tcp_init(&server->worker->loop, &listener->uv.tcp)) == 0);
+    listener->uv.handle.data = listener;
+    list_add_tail(&server->listeners, &listener->link);
+    return listener;
+}
+
+static unsigned port_of(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET ? ntohs(((const struct sockaddr_in *)address)->sin_port)
+                                         : ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
+}
+
+static enum err listen_on(struct http_server *server, const struct addrinfo *info, unsigned *port)
+{
+    struct sockaddr_storage address = {0};
+    memcpy(&address, info->ai_addr, info->ai_addrlen);
+    if (*port != 0 && info->ai_family == AF_INET) {
+        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)*port);
+    } else if (*port != 0) {
+        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)*port);
+    }
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+    socklen_t len = sizeof address;
+    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+                setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == 0;
+    if (good && info->ai_family == AF_INET6) {
+        good = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0;
+    }
+    good = good && bind(fd, (struct sockaddr *)&address, info->ai_addrlen) == 0 &&
+           getsockname(fd, (struct sockaddr *)&address, &len) == 0;
+    if (!good) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return ERR_IO;
+    }
+    struct listener *listener = listener_new(server, false);
+    *port = port_of(&address);
+    return uv_tcp_open(&listener->uv.tcp, fd) == 0 && uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0
+               ? OK
+               : ERR_IO;
+}
+
+/* "localhost" means both families, whatever the machine's name files say. */
+static bool split_address(const char *address, char *host, size_t cap, char *port)
+{
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || strlen(colon + 1) == 0 || strlen(colon + 1) >= PORT_TEXT) {
+        return false;
+    }
+    size_t len = (size_t)(colon - address);
+    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    if (len == 0 || len >= cap) {
+        return false;
+    }
+    memcpy(host, address, len);
+    host[len] = 0;
+    (void)snprintf(port, PORT_TEXT, "%s", colon + 1);
+    return true;
+}
+
+static enum err listen_text(struct http_server *server, const char *host, const char *port_text, unsigned *port)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
+    struct addrinfo *info = NULL;
+    if (getaddrinfo(host, port_text, &hints, &info) != 0) {
+        return ERR_IO;
+    }
+    enum err err = listen_on(server, info, port);
+    freeaddrinfo(info);
+    return err;
+}
+
+enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port)
+{
+    char host[256], port[PORT_TEXT];
+    if (!split_address(address, host, sizeof host, port)) {
+        return ERR_IO;
+    }
+    if (strcmp(host, "localhost") != 0) {
+        return listen_text(server, host, port, out_port);
+    }
+    TRY(listen_text(server, "127.0.0.1", port, out_port));
+    enum err err = listen_text(server, "::1", port, out_port);
+    return err == OK || access("/proc/net/if_inet6", F_OK) != 0 ? OK : err;
+}
+
+enum err http_server_listen_local(struct http_server *server, const char *path)
+{
+    (void)unlink(path);
+    struct listener *listener = listener_new(server, true);
+    return uv_pipe_bind(&listener->uv.pipe, path) == 0 && uv_listen(&listener->uv.stream, 64, on_connection) == 0
+               ? OK
+               : ERR_IO;
+}
+
+void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
+                      unsigned max_connections)
+{
+    *server = (struct http_server){.worker = worker, .handler = *handler, .max_connections = max_connections};
+    list_init(&server->conns);
+    list_init(&server->listeners);
+}
+
+static void listener_free(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void close_listeners(struct http_server *server)
+{
+    for (struct list *link = list_pop(&server->listeners); link != NULL; link = list_pop(&server->listeners)) {
+        uv_close(&container_of(link, struct listener, link)->uv.handle, listener_free);
+    }
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
+    close_listeners(server);
+    struct list *next;
+    for (struct list *link = server->conns.next; link != &server->conns; link = next) {
+        struct http_conn *conn = container_of(link, struct http_conn, link);
+        next = link->next;
+        if (conn->phase == PHASE_IDLE && !conn->writing) {
+            conn_close(conn);
+        }
+    }
+}
+
+void http_server_close(struct http_server *server)
+{
+    close_listeners(server);
+    struct list *next;
+    for (struct list *link = server->conns.next; link != &server->conns; link = next) {
+        next = link->next;
+        conn_close(container_of(link, struct http_conn, link));
+    }
+}
+
+void http_conn_set_data(struct http_conn *conn, void *data) { conn->data = data; }
+void *http_conn_data(const struct http_conn *conn) { return conn->data; }
+bool http_conn_is_local(const struct http_conn *conn) { return conn->local; }
+struct bytes http_conn_remote(const struct http_conn *conn) { return bytes_str(conn->remote); }
+struct worker *http_conn_worker(const struct http_conn *conn) { return conn->server->worker; }
+int64_t http_conn_started_ns(const struct http_conn *conn) { return conn->started_ns; }

@@ -1,0 +1,66 @@
+/* Connections: sockets, time-outs and response bytes around the parser. One server a worker; it
+ * hands every request to its handler, which answers now or later, in any turn of the same loop. */
+#ifndef BELFRY_HTTP_SERVER_H
+#define BELFRY_HTTP_SERVER_H
+
+#include "node/http/http.h"
+#include "node/loop/worker.h"
+
+struct http_conn; /* opaque */
+
+struct http_stats {
+    atomic_uint_fast64_t accepted, open, refused, requests, bytes_in, bytes_out;
+};
+
+struct http_handler {
+    /* A request came. Answer with http_reply exactly once. */
+    void (*request)(void *ctx, struct http_conn *conn, struct http_request *request);
+    /* The bytes were no request: answer with http_reply; the connection closes after it. */
+    void (*bad)(void *ctx, struct http_conn *conn, struct http_request *request, enum err err);
+    /* The connection went away while its request was not yet answered: never answer it. */
+    void (*gone)(void *ctx, struct http_conn *conn);
+    void *ctx;
+};
+
+struct http_server {
+    struct worker *worker;
+    struct http_handler handler;
+    unsigned max_connections;
+    struct list conns;
+    struct list listeners;
+    struct http_stats stats;
+    bool draining;
+};
+
+struct http_reply {
+    int status;
+    struct bytes type;    /* Content-Type; empty: no body at all (204, 304) */
+    struct bytes headers; /* further header lines, each ended by CRLF */
+    struct bytes body;
+    bool close;
+};
+
+void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
+                      unsigned max_connections);
+/* Listens on "ADDR:PORT" ("[v6]:port", "localhost:port" is both families, port 0 is any). Several
+ * workers listen on the same port (SO_REUSEPORT). *out_port gets the port. Errors: ERR_IO. */
+enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port) MUST_USE;
+/* Listens on a Unix socket; its connections are the operator's (http_conn_is_local). */
+enum err http_server_listen_local(struct http_server *server, const char *path) MUST_USE;
+/* Stops accepting; idle connections close now, busy ones after their answer. */
+void http_server_drain(struct http_server *server);
+/* Closes everything that is left. */
+void http_server_close(struct http_server *server);
+
+void http_reply(struct http_conn *conn, const struct http_reply *reply);
+/* The handler's own state of the present request. */
+void http_conn_set_data(struct http_conn *conn, void *data);
+void *http_conn_data(const struct http_conn *conn);
+bool http_conn_is_local(const struct http_conn *conn);
+/* The peer's address without the port, or "local". */
+struct bytes http_conn_remote(const struct http_conn *conn);
+struct worker *http_conn_worker(const struct http_conn *conn);
+/* When the present request's head was whole, on the boot clock. */
+int64_t http_conn_started_ns(const struct http_conn *conn);
+
+#endif
