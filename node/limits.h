@@ -22,7 +22,6 @@
 #define LIMIT_MAILBOX 256                 /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256           /* hashes waiting on a node: 503 with Retry-After */
 #define LIMIT_INFLIGHT_ENTRIES 4096       /* proposed, not applied, a partition: they wait in mailboxes */
-#define LIMIT_SCRIPT_STEPS 4096           /* steps of one composite operation: 500 */
 #define LIMIT_TOKEN_CACHE 65536           /* verified tokens a worker: the cache starts afresh */
 #define LIMIT_ACTOR_IDLE_MS 60000         /* an actor without work is passivated */
 

@@ -93,7 +93,7 @@ void worker_start(struct worker *worker)
 void worker_stop(struct worker *worker)
 {
     atomic_store(&worker->stopping, true);
-    worker_wake(worker);
+    (void)uv_async_send(&worker->wake);
 }
 
 void worker_join(struct worker *worker)
@@ -125,7 +125,9 @@ void worker_post(struct worker *worker, struct message *message)
 
 void worker_wake(struct worker *worker)
 {
-    (void)uv_async_send(&worker->wake);
+    if (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        (void)uv_async_send(&worker->wake);
+    }
 }
 
 void worker_add_hook(struct worker *worker, struct turn_hook *hook)

@@ -1,0 +1,430 @@
+#include "node/call.h"
+
+#include <stdlib.h>
+
+#include "node/command.h"
+#include "node/crypto/password.h"
+#include "node/guard.h"
+
+static void run_script(struct call *call);
+static void run_query(struct call *call);
+
+static struct call *call_of(struct script *script)
+{
+    return container_of(script, struct call, script);
+}
+
+/* ---- ending ---- */
+
+struct password_work {
+    uv_work_t work;
+    struct call *call; /* NULL: given up; the worker's to read and write */
+    atomic_bool given_up;
+    struct node *node;
+    struct password_job *job; /* in the call's arena */
+    struct bytes password;    /* own copy */
+    char phc[PHC_BYTES];
+    bool verify, matches, rehash;
+    enum err err;
+};
+
+static void detach(struct call *call)
+{
+    timers_clear(&call->worker->worker.timers, &call->deadline);
+    list_remove(&call->waiting);
+    list_remove(&call->link);
+    if (call->submission != NULL) {
+        call->submission->data = NULL; /* its answer will be dropped */
+        call->submission = NULL;
+    }
+    if (call->work != NULL) {
+        atomic_store(&call->work->given_up, true);
+        call->work->call = NULL;
+        call->work = NULL;
+    }
+    reply_close(&call->script.answer);
+}
+
+static void finish(struct call *call, enum err err)
+{
+    CHECK(!call->finished);
+    call->finished = true;
+    detach(call);
+    call->err = err;
+    call->done(call);
+}
+
+void call_abandon(struct call *call)
+{
+    if (!call->finished) {
+        call->finished = true;
+        detach(call);
+        reply_close(&call->reply);
+    }
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct call *call = container_of(timer, struct call, deadline);
+    finish(call, call->reading ? ERR_NO_QUORUM : ERR_TIMEOUT);
+}
+
+static void set_deadline(struct call *call, int64_t ms)
+{
+    worker_timer(&call->worker->worker, &call->deadline, ms);
+}
+
+/* ---- reads ---- */
+
+static struct rows *rows_of(struct call *call, unsigned partition)
+{
+    CHECK(partition < call->worker->node->partitions_len);
+    return state_reader_rows(call->worker->reader, partition);
+}
+
+/* The snapshot must be of after the moment at which the partitions were seen to be fresh. */
+static enum err renew_snapshot(struct node_worker *worker)
+{
+    uint64_t seq = atomic_load_explicit(&worker->node->commit_seq, memory_order_acquire);
+    if (worker->reader_seq == seq) {
+        return OK;
+    }
+    TRY(state_reader_renew(worker->reader));
+    worker->reader_seq = seq;
+    return OK;
+}
+
+static bool all_fresh(struct call *call)
+{
+    struct node *node = call->worker->node;
+    for (unsigned p = call->read_first; p <= call->read_last; p++) {
+        if (!partition_is_fresh(&node->partitions[p], call->read_index[p - call->read_first])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Samples what is committed now; the read may run when that much is applied here. */
+static bool begin_read(struct call *call, unsigned first, unsigned last)
+{
+    struct node *node = call->worker->node;
+    uint64_t one;
+    call->read_first = first;
+    call->read_last = last;
+    call->read_index = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_index);
+    for (unsigned p = first; p <= last; p++) {
+        call->read_index[p - first] = atomic_load_explicit(&node->partitions[p].commit, memory_order_acquire);
+    }
+    if (all_fresh(call)) {
+        return true;
+    }
+    if (first == last) {
+        call->read_index = arena_alloc(call->arena, sizeof *call->read_index);
+        *call->read_index = one;
+    }
+    call->reading = true;
+    list_add_tail(&call->worker->read_waiters, &call->waiting);
+    atomic_store(&call->worker->reads_wait, true);
+    set_deadline(call, LIMIT_READ_MS);
+    return all_fresh(call) && (list_remove(&call->waiting), call->reading = false, true);
+}
+
+void call_run_readers(struct node_worker *worker)
+{
+    struct list again;
+    list_init(&again);
+    atomic_store(&worker->reads_wait, false);
+    list_splice(&again, &worker->read_waiters);
+    for (struct list *link = list_pop(&again); link != NULL; link = list_pop(&again)) {
+        struct call *call = container_of(link, struct call, waiting);
+        if (!all_fresh(call)) {
+            list_add_tail(&worker->read_waiters, link);
+            atomic_store(&worker->reads_wait, true);
+            continue;
+        }
+        call->reading = false;
+        timers_clear(&worker->worker.timers, &call->deadline);
+        if (call->op->type == OP_QUERY) {
+            run_query(call);
+        } else {
+            run_script(call);
+        }
+    }
+}
+
+struct call_look {
+    struct look look;
+    struct call *call;
+};
+
+static struct rows *look_rows(struct look *look, unsigned partition)
+{
+    return rows_of(container_of(look, struct call_look, look)->call, partition);
+}
+
+static void run_query(struct call *call)
+{
+    struct node *node = call->worker->node;
+    struct call_look look = {{call->arena, call->caller, clock_wall_ms(node->clock), node->data_partitions, look_rows}, call};
+    enum err err = renew_snapshot(call->worker);
+    if (err == OK) {
+        err = call->op->query(&look.look, call->in, &call->reply);
+    }
+    finish(call, err);
+}
+
+static void start_query(struct call *call)
+{
+    struct node *node = call->worker->node;
+    struct address address = {0};
+    unsigned first = 1, last = node->data_partitions;
+    if ((call->op->flags & OP_ALL_PARTITIONS) == 0) {
+        enum err err = call->op->address(&call->caller, call->in, call->arena, node->data_partitions, &address);
+        if (err != OK) {
+            finish(call, err);
+            return;
+        }
+        first = last = address.partition;
+    }
+    if (begin_read(call, first, last)) {
+        run_query(call);
+    }
+}
+
+/* ---- commands ---- */
+
+static void command_done(struct submission *submission)
+{
+    struct call *call = submission->data;
+    if (call == NULL) {
+        submission_free(submission);
+        return;
+    }
+    call->submission = NULL;
+    timers_clear(&call->worker->worker.timers, &call->deadline);
+    struct outcome *outcome = submission->outcome;
+    call->script.err = submission->err != OK ? submission->err : outcome->err;
+    if (outcome != NULL) {
+        reply_close(&call->script.answer);
+        call->script.answer = outcome->reply;
+        outcome->reply = (struct reply){0};
+        call->replayed = call->replayed || outcome->replayed;
+    }
+    if (call->script.err == ERR_INVALID_FIELDS) {
+        call->reply.pointer = call->script.answer.pointer;
+        call->reply.code = call->script.answer.code;
+        call->reply.detail = call->script.answer.detail;
+    }
+    submission_free(submission);
+    run_script(call);
+}
+
+static void service_command(struct script *script, uint8_t kind_id, uint8_t op_tag, struct address address,
+                            const void *in, bool main)
+{
+    struct call *call = call_of(script);
+    struct node *node = call->worker->node;
+    const struct op *op = kind_op(kind_find(kind_id), op_tag);
+    struct buf params = {0};
+    CHECK(op != NULL && op->type == OP_COMMAND && address.partition < node->partitions_len && call->submission == NULL);
+    if (op->in != NULL) {
+        field_pack(&params, op->in, in);
+    }
+    struct command command = {.key = address.key, .account = script->caller.account, .session = script->caller.session,
+                              .role = (int64_t)script->caller.role, .params = buf_bytes(&params), .kind = kind_id, .op = op_tag,
+                              .request_id = id_make(clock_wall_ms(node->clock), address.partition, random_u64(&call->worker->worker.random)),
+                              .seed = random_u64(&call->worker->worker.random)};
+    if (main) {
+        command.if_match = (int64_t)call->if_match;
+        command.idem_key = call->idem_key;
+        command.idem_body = call->idem_body;
+    }
+    call->submission = submission_new(&node->partitions[address.partition], kind_id, address.key, command_encode(&command));
+    buf_free(&params);
+    call->submission->from = call->worker;
+    call->submission->done = command_done;
+    call->submission->data = call;
+}
+
+/* ---- password hashes ---- */
+
+static _Thread_local bool priority_lowered;
+
+static void password_run(uv_work_t *work)
+{
+    struct password_work *job = container_of(work, struct password_work, work);
+    const struct config *config = &job->node->config;
+    struct password_cost cost = {(uint64_t)config->argon2_passes, (size_t)config->argon2_memory_kib * 1024};
+    if (!priority_lowered) {
+        password_lower_priority();
+        priority_lowered = true;
+    }
+    if (atomic_load(&job->given_up)) {
+        return;
+    }
+    if (job->verify) {
+        bool real = job->phc[0] != 0;
+        job->matches = password_verify(real ? job->phc : job->node->dummy_phc, job->password) && real;
+        job->rehash = job->matches && password_needs_rehash(&cost, job->phc);
+    } else {
+        job->err = password_hash(&cost, job->password, job->phc);
+    }
+}
+
+static void password_after(uv_work_t *work, int status)
+{
+    struct password_work *job = container_of(work, struct password_work, work);
+    struct call *call = job->call;
+    atomic_fetch_sub(&job->node->computing, 1);
+    if (call != NULL) {
+        call->work = NULL;
+        timers_clear(&call->worker->worker.timers, &call->deadline);
+        memcpy(job->job->phc, job->phc, sizeof job->phc);
+        job->job->matches = job->matches;
+        job->job->rehash = job->rehash;
+        call->script.err = status != 0 ? ERR_SHUTTING_DOWN : job->err;
+    }
+    sodium_memzero((void *)(uintptr_t)job->password.ptr, job->password.len);
+    free((void *)(uintptr_t)job->password.ptr);
+    free(job);
+    if (call != NULL) {
+        run_script(call);
+    }
+}
+
+static void service_password(struct script *script, struct password_job *job, bool verify)
+{
+    struct call *call = call_of(script);
+    struct node *node = call->worker->node;
+    if (atomic_fetch_add(&node->computing, 1) >= LIMIT_COMPUTE_QUEUE) {
+        atomic_fetch_sub(&node->computing, 1);
+        call->refused = true;
+        return;
+    }
+    struct password_work *work = mem_zalloc(sizeof *work);
+    work->call = call;
+    work->node = node;
+    work->job = job;
+    work->verify = verify;
+    work->password = bytes_of(mem_copy(job->password.ptr, job->password.len), job->password.len);
+    memcpy(work->phc, job->phc, sizeof work->phc);
+    call->work = work;
+    CHECK(uv_queue_work(&call->worker->worker.loop, &work->work, password_run, password_after) == 0);
+}
+
+/* ---- other services ---- */
+
+static struct rows *service_rows(struct script *script, unsigned partition)
+{
+    return rows_of(call_of(script), partition);
+}
+
+static void service_read(struct script *script, unsigned partition)
+{
+    struct call *call = call_of(script);
+    CHECK(partition < call->worker->node->partitions_len);
+    call->read_first = call->read_last = partition;
+    call->reading = true; /* run_script begins it when the step is over */
+}
+
+static void service_random(struct script *script, void *to, size_t len)
+{
+    random_fill(&call_of(script)->worker->worker.random, to, len);
+}
+
+static enum err service_sign(struct script *script, struct id account, struct id session, enum role role, struct buf *out)
+{
+    struct node_worker *worker = call_of(script)->worker;
+    int64_t now_ms = clock_wall_ms(worker->node->clock);
+    int64_t cutoff = guard_cutoff_ms(worker->node->guard, account);
+    int64_t jti_ms = now_ms > cutoff ? now_ms : cutoff + 1;
+    struct claims claims = {account, session, id_make(jti_ms, id_partition(account), random_u64(&worker->worker.random)), role,
+                            now_ms / 1000 + LIMIT_ACCESS_TOKEN_S};
+    return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
+}
+
+static void service_audit(struct script *script, const char *action, struct bytes user, struct bytes detail)
+{
+    struct call *call = call_of(script);
+    struct log_line line = log_begin(call->worker->node->log, LOG_INFO, "audit");
+    log_str(&line, "action", bytes_str(action));
+    log_str(&line, "user", user);
+    if (detail.len > 0) {
+        log_str(&line, "detail", detail);
+    }
+    log_str(&line, "remote", call->remote);
+    log_str(&line, "request_id", call->request_text);
+    log_end(&line);
+}
+
+static const struct script_services services = {
+    service_rows, service_read, service_command, service_password, service_random, service_sign, service_audit, LIMIT_ACCESS_TOKEN_S};
+
+/* ---- scripts ---- */
+
+static bool begins_waiting(struct call *call)
+{
+    if (call->submission != NULL) {
+        set_deadline(call, LIMIT_COMMIT_MS);
+        partition_submit(call->submission);
+        return true;
+    }
+    if (call->work != NULL) {
+        set_deadline(call, LIMIT_COMPUTE_MS);
+        return true;
+    }
+    if (call->reading) {
+        call->reading = false;
+        return !begin_read(call, call->read_first, call->read_last);
+    }
+    return false;
+}
+
+static void run_script(struct call *call)
+{
+    struct script *script = &call->script;
+    for (;;) {
+        const struct step *step = &call->op->steps[script->next];
+        if (step->name == NULL || script->done) {
+            finish(call, script->err);
+            return;
+        }
+        if (script->err != OK && !step->catches) {
+            finish(call, script->err);
+            return;
+        }
+        script->next++;
+        enum err err = renew_snapshot(call->worker);
+        if (err == OK) {
+            err = step->run(script);
+        }
+        if (err != OK) {
+            finish(call, err);
+            return;
+        }
+        script->err = call->refused ? ERR_OVERLOADED : OK;
+        call->refused = false;
+        if (begins_waiting(call)) {
+            return;
+        }
+    }
+}
+
+void call_start(struct call *call)
+{
+    struct node *node = call->worker->node;
+    list_init(&call->waiting);
+    call->deadline.fire = on_deadline;
+    list_add_tail(&call->worker->calls, &call->link);
+    if (call->op->type == OP_QUERY) {
+        start_query(call);
+        return;
+    }
+    CHECK(call->op->type == OP_SCRIPT);
+    call->script = (struct script){.arena = call->arena, .caller = call->caller, .now_ms = clock_wall_ms(node->clock),
+                                   .partitions = node->data_partitions, .in = call->in,
+                                   .state = arena_zalloc(call->arena, call->op->state_size + 1), .remote = call->remote,
+                                   .reply = &call->reply, .services = &services};
+    run_script(call);
+}

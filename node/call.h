@@ -1,0 +1,49 @@
+/* One operation being carried out: a query, or a script with its reads, commands and hashes.
+ * Runs on the worker it was begun on; whatever it waits for comes back there. It is done exactly
+ * once, at the latest when its deadline passes; an answer that comes after that is dropped. */
+#ifndef BELFRY_CALL_H
+#define BELFRY_CALL_H
+
+#include "node/node.h"
+#include "node/partition.h"
+
+struct password_work;
+
+struct call {
+    /* Set by the owner before call_start; memory of it lives until done. */
+    struct node_worker *worker;
+    const struct kind *kind;
+    const struct op *op;
+    struct caller caller;
+    struct arena *arena;
+    const void *in;
+    struct bytes remote;
+    struct bytes request_text;          /* for the audit */
+    uint64_t if_match;
+    struct bytes idem_key, idem_body;   /* digests; empty: no Idempotency-Key */
+    void (*done)(struct call *call);
+    /* The result. */
+    enum err err;
+    struct reply reply;
+    bool replayed;
+    /* Its own. */
+    struct list link;
+    struct script script;
+    struct timer deadline;
+    bool finished;
+    struct list waiting; /* in worker->read_waiters */
+    unsigned read_first, read_last; /* partitions a read waits for */
+    uint64_t *read_index;
+    bool reading;
+    struct submission *submission;
+    struct password_work *work;
+    bool refused; /* the compute pool is full */
+};
+
+void call_start(struct call *call);
+/* Gives up: done is not called any more. */
+void call_abandon(struct call *call);
+/* Runs what waits for reads that have become fresh. */
+void call_run_readers(struct node_worker *worker);
+
+#endif

@@ -1,0 +1,28 @@
+/* What `belfry serve` was told: flags over environment (BELFRY_FLAG_NAME) over --config FILE
+ * (name = value lines) over defaults. One table describes them all. */
+#ifndef BELFRY_CONFIG_H
+#define BELFRY_CONFIG_H
+
+#include "node/base/bytes.h"
+#include "node/base/err.h"
+
+enum { CONFIG_LISTENS = 8, CONFIG_TEXT = 256 };
+
+struct config {
+    char data[CONFIG_TEXT];
+    char listen[CONFIG_LISTENS][CONFIG_TEXT];
+    unsigned listen_len;
+    char log_level[CONFIG_TEXT], log_file[CONFIG_TEXT], config_file[CONFIG_TEXT];
+    char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
+    int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
+    int64_t argon2_memory_kib, argon2_passes;
+    int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, actor_idle_ms;
+    bool print_config;
+};
+
+/* On failure prints what is wrong to stderr. Errors: ERR_BAD_REQUEST. */
+enum err config_parse(struct config *config, int argc, char **argv) MUST_USE;
+void config_print(const struct config *config, struct buf *out);
+void config_help(struct buf *out);
+
+#endif

@@ -1,0 +1,122 @@
+#include <pthread.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "node/config.h"
+#include "node/echo.h"
+#include "node/node.h"
+#include "node/operator.h"
+
+static const char usage[] =
+    "usage: belfry COMMAND\n\n"
+    "  serve     run a node (belfry serve --help lists the flags)\n"
+    "  status    is the node of --data DIR ready, and if not, why\n"
+    "  admin     grant a user the role admin, or take it with --revoke\n"
+    "  echo      the bare HTTP stack, for measuring\n"
+    "  version\n";
+
+/* As many open files as the system lets us: connections are bounded by --max-connections. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* The compute pool is libuv's: one thread a worker, set before its first use. */
+static void size_compute_pool(const struct config *config)
+{
+    char text[24];
+    (void)snprintf(text, sizeof text, "%lld", (long long)config->workers);
+    (void)setenv("UV_THREADPOOL_SIZE", text, 1);
+}
+
+static int run(const struct config *config, struct log *log, sigset_t *signals)
+{
+    struct node *node = NULL;
+    char why[512] = "";
+    enum err err = node_start(config, log, &node, why, sizeof why);
+    if (err != OK) {
+        log_text(log, LOG_ERROR, "the node cannot start", "%s (%s)", why, err_code(err));
+        log_flush(log);
+        /* No tidying up by halves: threads that run hold nothing that a crash would not leave. */
+        _Exit(1);
+    }
+    log_text(log, LOG_INFO, "ready", "HTTP on port %u, %u workers, %u partitions, %lld ms after the start", node->http_port,
+             node->workers_len, node->data_partitions, (long long)(clock_wall_ms(node->clock) - node->started_ms));
+    log_flush(log);
+    int number;
+    CHECK(sigwait(signals, &number) == 0);
+    log_text(log, LOG_INFO, "stopping", "signal %d", number);
+    node_stop(node);
+    return 0;
+}
+
+static int serve(int argc, char **argv)
+{
+    struct config config;
+    struct buf text = {0};
+    enum log_level level;
+    sigset_t signals;
+    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+        config_help(&text);
+        (void)fwrite(text.ptr, 1, text.len, stdout);
+        buf_free(&text);
+        return 0;
+    }
+    if (config_parse(&config, argc, argv) != OK || !log_level_parse(config.log_level, &level)) {
+        return 2;
+    }
+    if (config.print_config) {
+        config_print(&config, &text);
+        (void)fwrite(text.ptr, 1, text.len, stdout);
+        buf_free(&text);
+        return 0;
+    }
+    struct log *log = log_new(config.log_file[0] != 0 ? config.log_file : NULL, level, clock_system());
+    if (log == NULL) {
+        (void)fprintf(stderr, "belfry: cannot open the log file %s\n", config.log_file);
+        return 1;
+    }
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGTERM);
+    CHECK(pthread_sigmask(SIG_BLOCK, &signals, NULL) == 0);
+    raise_file_limit();
+    size_compute_pool(&config);
+    int code = run(&config, log, &signals);
+    log_free(log);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    (void)signal(SIGPIPE, SIG_IGN);
+    CHECK(sodium_init() >= 0);
+    if (strcmp(command, "serve") == 0) {
+        return serve(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "echo") == 0) {
+        raise_file_limit();
+        return echo_main(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "admin") == 0) {
+        return operator_admin(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "status") == 0) {
+        return operator_status(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "version") == 0) {
+        (void)puts("belfry " BELFRY_VERSION);
+        return 0;
+    }
+    (void)fputs(usage, strcmp(command, "--help") == 0 ? stdout : stderr);
+    return strcmp(command, "--help") == 0 ? 0 : 2;
+}

@@ -1,0 +1,542 @@
+#include "node/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "actors/system/system.h"
+#include "node/call.h"
+#include "node/command.h"
+#include "node/crypto/password.h"
+#include "node/flow.h"
+#include "node/guard.h"
+#include "node/identity.h"
+#include "node/metrics.h"
+#include "node/partition.h"
+#include "node/request.h"
+#include "node/router.h"
+#include "node/upkeep.h"
+
+enum { TICK_MS = 20, REPLICA = 1, DRAIN_MS = 10000, READY_MS = 20000 };
+
+/* ---- the turn ---- */
+
+static void turn_end(struct worker *base, struct turn_hook *hook)
+{
+    struct node_worker *worker = node_worker_of(base);
+    (void)hook;
+    if (!list_empty(&worker->read_waiters) && !atomic_load(&worker->node->stopping)) {
+        call_run_readers(worker);
+    }
+    while (!list_empty(&worker->resumed)) {
+        flow_run_queue(&worker->resumed);
+    }
+    list_each(link, &worker->partitions) {
+        partition_turn_end(container_of(link, struct partition, link));
+    }
+    node_worker_flush_log(worker);
+    if (worker->reader_seq != 0) {
+        state_reader_reset(worker->reader);
+        worker->reader_seq = 0;
+    }
+    upkeep_publish(worker);
+}
+
+static void on_tick(struct timer *timer)
+{
+    struct node_worker *worker = container_of(timer, struct node_worker, tick);
+    int64_t now = clock_boot_ms(worker->node->clock);
+    list_each(link, &worker->partitions) {
+        partition_tick(container_of(link, struct partition, link), now);
+    }
+    worker_timer(&worker->worker, &worker->tick, TICK_MS);
+}
+
+/* On the state writer's thread, after each commit. */
+static void on_committed(void *ctx, struct state *state)
+{
+    struct node *node = container_of(ctx, struct node, apply_context);
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        atomic_store_explicit(&node->partitions[p].applied, state_partition(state, p)->applied_index, memory_order_release);
+    }
+    atomic_fetch_add_explicit(&node->commit_seq, 1, memory_order_release);
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        if (atomic_load(&node->workers[w].reads_wait)) {
+            worker_wake(&node->workers[w].worker);
+        }
+    }
+}
+
+/* ---- recovery ---- */
+
+struct recovery {
+    struct node *node;
+    struct group_start *starts; /* by group */
+    size_t *caps;
+    uint64_t *last; /* last index the log speaks of */
+};
+
+static void on_record(void *ctx, const struct segment_record *record)
+{
+    struct recovery *recovery = ctx;
+    struct group_start *start = &recovery->starts[record->group];
+    switch ((enum segment_record_type)record->type) {
+    case RECORD_HARD_STATE:
+        start->term = record->term;
+        start->vote = record->index;
+        return;
+    case RECORD_LAST: recovery->last[record->group] = record->index; return;
+    case RECORD_ENTRY: break;
+    case RECORD_SEGMENT:
+    case RECORD_CLEAN: return;
+    }
+    recovery->last[record->group] = record->index;
+    while (start->entries_len > 0 && start->entries[start->entries_len - 1].index >= record->index) {
+        free((void *)(uintptr_t)start->entries[--start->entries_len].payload.ptr);
+    }
+    if (record->index <= start->applied_index) {
+        return; /* in the state already */
+    }
+    if (start->entries_len == recovery->caps[record->group]) {
+        recovery->caps[record->group] = start->entries_len == 0 ? 16 : start->entries_len * 2;
+        start->entries = mem_realloc(start->entries, recovery->caps[record->group] * sizeof *start->entries);
+    }
+    start->entries[start->entries_len++] = (struct group_entry){
+        record->index, record->term, record->kind, bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
+}
+
+static void recovery_free(struct recovery *recovery, bool payloads)
+{
+    for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
+        struct group_start *start = &recovery->starts[g];
+        for (size_t i = 0; i < start->entries_len && payloads; i++) {
+            free((void *)(uintptr_t)start->entries[i].payload.ptr);
+        }
+        free(start->entries);
+        free((void *)(uintptr_t)start->configuration.ptr);
+    }
+    free(recovery->starts);
+    free(recovery->caps);
+    free(recovery->last);
+}
+
+static enum err load_state(struct recovery *recovery)
+{
+    struct node *node = recovery->node;
+    struct state_reader *reader;
+    TRY(state_reader_new(node->state, &reader));
+    enum err err = state_reader_renew(reader);
+    for (unsigned g = 0; g < node->partitions_len && err == OK; g++) {
+        struct group_start *start = &recovery->starts[g];
+        const struct state_partition *book = state_partition(node->state, g);
+        struct bytes encoded;
+        start->applied_index = book->applied_index;
+        start->applied_term = book->applied_term;
+        if (book->applied_index > 0) {
+            err = apply_configuration(state_reader_rows(reader, g), &encoded, &start->configuration_index);
+            if (err == OK) {
+                start->configuration = bytes_of(mem_copy(encoded.ptr, encoded.len), encoded.len);
+            }
+        }
+    }
+    state_reader_free(reader);
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+}
+
+/* The first entry of every group: the configuration it is founded with. */
+static enum err found_groups(struct recovery *recovery)
+{
+    struct node *node = recovery->node;
+    for (uint16_t g = 0; g < node->partitions_len; g++) {
+        struct group_start *start = &recovery->starts[g];
+        start->term = 1;
+        start->entries = mem_alloc(sizeof *start->entries);
+        start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
+        start->entries_len = 1;
+        segments_add(node->segments, &(struct segment_record){.type = RECORD_HARD_STATE, .group = g, .term = 1});
+        segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY, .kind = ENTRY_CHANGE, .group = g, .index = 1,
+                                                              .term = 1, .payload = start->entries[0].payload});
+    }
+    return segments_commit(node->segments);
+}
+
+/* What the state holds must be in the log: an applied entry was synced before it was applied. */
+static enum err check_log_reaches_state(const struct recovery *recovery, char *why, size_t why_cap)
+{
+    for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
+        const struct group_start *start = &recovery->starts[g];
+        if (recovery->last[g] < start->applied_index) {
+            (void)snprintf(why, why_cap, "the log of partition %u ends at %llu, but %llu was synced: the log is damaged", g,
+                           (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index);
+            return ERR_CORRUPT;
+        }
+    }
+    return OK;
+}
+
+static void path_in(const struct node *node, const char *name, char *out)
+{
+    (void)snprintf(out, PATH_MAX, "%s/%s", node->config.data, name);
+}
+
+static enum err lock_directory(struct node *node, char *why, size_t why_cap)
+{
+    char path[PATH_MAX];
+    struct disk *disk = disk_posix();
+    (void)snprintf(why, why_cap, "the data directory %s cannot be made or used", node->config.data);
+    TRY(disk->make_dir(disk, node->config.data));
+    path_in(node, "lock", path);
+    node->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (node->lock_fd < 0) {
+        return ERR_IO;
+    }
+    if (flock(node->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)snprintf(why, why_cap, "another belfry uses the data directory %s", node->config.data);
+        return ERR_CONFLICT;
+    }
+    return OK;
+}
+
+static enum err open_state(struct node *node, enum durable_start *out_start, char *why, size_t why_cap)
+{
+    struct disk *disk = disk_posix();
+    char path[PATH_MAX];
+    (void)snprintf(why, why_cap, "the state or its durable point in %s is damaged or cannot be read", node->config.data);
+    TRY(durable_recover(disk, node->config.data, node->partitions_len, out_start));
+    if (*out_start != DURABLE_CLEAN && *out_start != DURABLE_FRESH) {
+        log_text(node->log, LOG_WARN, "the last run did not stop in order",
+                 *out_start == DURABLE_CRASHED ? "the state was taken back to its durable point" : "replaying the log");
+    }
+    TRY(durable_mark_running(disk, node->config.data));
+    path_in(node, "state", path);
+    struct state_options options = {path, node->partitions_len, LIMIT_MAP_BYTES, (uint64_t)node->config.state_quota_mib << 20};
+    return state_open(&options, &node->state);
+}
+
+static enum err recover(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
+{
+    enum durable_start durable_start;
+    char path[PATH_MAX];
+    TRY(open_state(node, &durable_start, why, why_cap));
+    recovery->node = node;
+    recovery->starts = mem_zalloc(node->partitions_len * sizeof *recovery->starts);
+    recovery->caps = mem_zalloc(node->partitions_len * sizeof *recovery->caps);
+    recovery->last = mem_zalloc(node->partitions_len * sizeof *recovery->last);
+    TRY(load_state(recovery));
+    path_in(node, "log", path);
+    struct segments_options options = {disk_posix(), path, node->partitions_len, LIMIT_SEGMENT_BYTES};
+    TRY(segments_open(&options, on_record, recovery, &node->segments, why, why_cap));
+    bool blank = recovery->last[0] == 0 && recovery->starts[0].applied_index == 0;
+    TRY(blank ? OK : check_log_reaches_state(recovery, why, why_cap));
+    return blank ? found_groups(recovery) : OK;
+}
+
+/* ---- starting ---- */
+
+static void init_worker(struct node *node, unsigned index)
+{
+    struct node_worker *worker = &node->workers[index];
+    worker_init(&worker->worker, index, node->clock, node->log);
+    worker->node = node;
+    worker->worker.owner = worker;
+    actors_init(&worker->actors, (unsigned)node->config.mailbox_limit);
+    list_init(&worker->partitions);
+    list_init(&worker->read_waiters);
+    list_init(&worker->resumed);
+    list_init(&worker->calls);
+    worker->tokens = token_cache_new();
+    worker->turn_hook.run = turn_end;
+    worker->tick.fire = on_tick;
+    worker_add_hook(&worker->worker, &worker->turn_hook);
+    struct http_handler handler = request_handler(worker);
+    http_server_init(&worker->server, &worker->worker, &handler, (unsigned)node->config.max_connections);
+}
+
+static enum err listen_all(struct node *node, char *why, size_t why_cap)
+{
+    char path[PATH_MAX];
+    for (unsigned i = 0; i < node->config.listen_len; i++) {
+        unsigned port = 0;
+        (void)snprintf(why, why_cap, "cannot listen on %.200s", node->config.listen[i]);
+        for (unsigned w = 0; w < node->workers_len; w++) {
+            TRY(http_server_listen(&node->workers[w].server, node->config.listen[i], &port));
+        }
+        node->http_port = i == 0 ? port : node->http_port;
+    }
+    path_in(node, "belfry.sock", path);
+    (void)snprintf(why, why_cap, "cannot listen on %.200s", path);
+    return http_server_listen_local(&node->workers[0].server, path);
+}
+
+static void start_storage(struct node *node)
+{
+    node->log_writer = log_writer_new(node->segments, node->partitions_len, node->clock);
+    node->apply_context.partitions = node->data_partitions;
+    struct state_writer_options options = {node->state, node->clock, apply_entry, apply_drop, on_committed, &node->apply_context};
+    node->state_writer = state_writer_new(&options);
+    node->durable = durable_new(disk_posix(), node->config.data, node->partitions_len, node->config.durable_interval_ms,
+                                node->state_writer, node->log_writer);
+}
+
+static enum err start_groups(struct node *node, struct recovery *recovery)
+{
+    for (unsigned g = 0; g < node->partitions_len; g++) {
+        enum err err = partition_open(&node->partitions[g], &recovery->starts[g]);
+        if (err != OK) {
+            return err;
+        }
+        recovery->starts[g].entries_len = 0; /* the payloads are the group's now */
+    }
+    return OK;
+}
+
+static enum err make_dummy(struct node *node)
+{
+    struct password_cost cost = {(uint64_t)node->config.argon2_passes, (size_t)node->config.argon2_memory_kib * 1024};
+    return password_hash(&cost, BYTES_LIT("nobody's password"), node->dummy_phc);
+}
+
+/* A system group without a signing key gets its first one from whoever leads it. */
+static void drop_submission(struct submission *submission)
+{
+    submission_free(submission);
+}
+
+static void propose_key(struct worker *base, struct message *message)
+{
+    struct node_worker *worker = node_worker_of(base);
+    struct node *node = worker->node;
+    struct signing_key key = {0};
+    struct buf params = {0};
+    uint8_t public[crypto_sign_PUBLICKEYBYTES], secret[crypto_sign_SECRETKEYBYTES];
+    char kid[ID_TEXT_BYTES];
+    free(message);
+    if (keyring_can_sign(node->keyring)) {
+        return;
+    }
+    struct id id = id_make(clock_wall_ms(node->clock), 0, random_u64(&base->random));
+    id_format(id, kid);
+    CHECK(crypto_sign_keypair(public, secret) == 0);
+    FIELD_SET(signing_key_fields, &key, struct signing_key, kid, bytes_of(kid, sizeof kid));
+    FIELD_SET(signing_key_fields, &key, struct signing_key, secret, bytes_of(secret, sizeof secret));
+    FIELD_SET(signing_key_fields, &key, struct signing_key, public, bytes_of(public, sizeof public));
+    field_pack(&params, signing_key_fields, &key);
+    struct command command = {.key = system_address.key, .params = buf_bytes(&params), .kind = KIND_SYSTEM, .op = SYSTEM_ADD_KEY, .request_id = id};
+    struct submission *submission = submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
+    buf_free(&params);
+    submission->from = worker;
+    submission->done = drop_submission;
+    partition_submit(submission);
+}
+
+static bool wait_until_ready(struct node *node)
+{
+    struct message *message = mem_zalloc(sizeof *message);
+    int64_t until = clock_boot_ms(node->clock) + READY_MS;
+    message->run = propose_key;
+    worker_post(&node->partitions[0].home->worker, message);
+    while (clock_boot_ms(node->clock) < until) {
+        struct buf text = {0};
+        unsigned failing = node_readiness(node, &text, false);
+        buf_free(&text);
+        if (failing == 0) {
+            return true;
+        }
+        (void)usleep(1000);
+    }
+    return false;
+}
+
+static enum err start(struct node *node, char *why, size_t why_cap)
+{
+    struct recovery recovery = {.node = node};
+    TRY(lock_directory(node, why, why_cap));
+    (void)snprintf(why, why_cap, "the file %s/identity is damaged", node->config.data);
+    TRY(identity_load(node));
+    node->workers_len = (unsigned)node->config.workers;
+    node->workers = mem_zalloc(node->workers_len * sizeof *node->workers);
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        init_worker(node, w);
+    }
+    node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
+    }
+    enum err err = recover(node, &recovery, why, why_cap);
+    if (err == OK) {
+        start_storage(node);
+        err = start_groups(node, &recovery);
+    }
+    if (recovery.starts != NULL) {
+        recovery_free(&recovery, true);
+    }
+    TRY(err);
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        TRY(state_reader_new(node->state, &node->workers[w].reader));
+    }
+    (void)snprintf(why, why_cap, "not enough memory for a password hash");
+    TRY(make_dummy(node));
+    TRY(guard_load(node));
+    TRY(listen_all(node, why, why_cap));
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        worker_timer(&node->workers[w].worker, &node->workers[w].tick, 0);
+        upkeep_start(&node->workers[w]);
+        worker_start(&node->workers[w].worker);
+    }
+    (void)snprintf(why, why_cap, "the node did not become ready");
+    return wait_until_ready(node) ? OK : ERR_TIMEOUT;
+}
+
+enum err node_start(const struct config *config, struct log *log, struct node **out, char *out_why, size_t why_cap)
+{
+    struct node *node = mem_zalloc(sizeof *node);
+    node->config = *config;
+    node->clock = clock_system();
+    node->log = log;
+    node->lock_fd = -1;
+    node->started_ms = clock_wall_ms(node->clock);
+    atomic_init(&node->commit_seq, 1);
+    node->guard = guard_new();
+    node->keyring = keyring_new();
+    node->router = router_new();
+    node->metrics = metrics_new(router_paths(node->router));
+    enum err err = start(node, out_why, why_cap);
+    if (err == OK) {
+        atomic_store(&node->ready, true);
+        *out = node;
+    }
+    return err; /* on failure the process ends: nothing is taken apart by halves */
+}
+
+/* ---- stopping ---- */
+
+static void drain_worker(struct worker *base, struct message *message)
+{
+    http_server_drain(&node_worker_of(base)->server);
+    free(message);
+}
+
+static void close_worker(struct worker *base, struct message *message)
+{
+    struct node_worker *worker = node_worker_of(base);
+    upkeep_stop(worker);
+    http_server_close(&worker->server);
+    timers_clear(&base->timers, &worker->tick);
+    free(message);
+}
+
+static void post_all(struct node *node, void (*run)(struct worker *, struct message *))
+{
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        struct message *message = mem_zalloc(sizeof *message);
+        message->run = run;
+        worker_post(&node->workers[w].worker, message);
+    }
+}
+
+static bool is_quiet(struct node *node)
+{
+    uint64_t open = 0;
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        open += atomic_load(&node->workers[w].server.stats.open);
+    }
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        open += atomic_load(&node->partitions[p].last) - atomic_load(&node->partitions[p].applied);
+    }
+    return open == 0 && atomic_load(&node->computing) == 0;
+}
+
+static void wait_until_quiet(struct node *node, int64_t ms)
+{
+    int64_t until = clock_boot_ms(node->clock) + ms;
+    while (!is_quiet(node) && clock_boot_ms(node->clock) < until) {
+        (void)usleep(2000);
+    }
+}
+
+static void free_node(struct node *node)
+{
+    char path[PATH_MAX];
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        partition_close(&node->partitions[p]);
+    }
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        struct node_worker *worker = &node->workers[w];
+        actors_close(&worker->actors);
+        token_cache_free(worker->tokens);
+        worker_close(&worker->worker);
+    }
+    path_in(node, "belfry.sock", path);
+    (void)unlink(path);
+    (void)close(node->lock_fd);
+    guard_free(node->guard);
+    keyring_free(node->keyring);
+    router_free(node->router);
+    metrics_free(node->metrics);
+    free(node->partitions);
+    free(node->workers);
+    free(node);
+}
+
+void node_stop(struct node *node)
+{
+    post_all(node, drain_worker);
+    wait_until_quiet(node, DRAIN_MS);
+    atomic_store(&node->stopping, true);
+    post_all(node, close_worker);
+    wait_until_quiet(node, DRAIN_MS);
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        worker_stop(&node->workers[w].worker);
+    }
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        worker_join(&node->workers[w].worker);
+        state_reader_free(node->workers[w].reader);
+    }
+    enum err err = durable_point(node->durable);
+    durable_free(node->durable);
+    log_writer_free(node->log_writer);
+    state_writer_free(node->state_writer);
+    segments_close(node->segments);
+    state_close(node->state);
+    if (err == OK) {
+        err = durable_mark_clean(disk_posix(), node->config.data);
+    }
+    log_text(node->log, err == OK ? LOG_INFO : LOG_ERROR, "stopped", "%s", err == OK ? "in order" : err_code(err));
+    free_node(node);
+}
+
+/* ---- readiness ---- */
+
+static void check(struct buf *out, bool verbose, unsigned *failing, bool good, const char *name, const char *why)
+{
+    *failing += !good;
+    if (verbose || !good) {
+        buf_printf(out, "[%s] %s%s%s\n", good ? "+" : "-", name, good ? "" : ": ", good ? "" : why);
+    }
+}
+
+unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
+{
+    unsigned failing = 0, led = 0;
+    bool caught_up = true;
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        struct partition *partition = &node->partitions[p];
+        led += atomic_load(&partition->leader);
+        uint64_t commit = atomic_load(&partition->commit), applied = atomic_load(&partition->applied);
+        caught_up = caught_up && (commit <= applied || commit - applied <= 2 * LIMIT_INFLIGHT_ENTRIES);
+    }
+    enum err err = (enum err)atomic_load(&state_writer_stats(node->state_writer)->err);
+    check(out_text, verbose, &failing, led == node->partitions_len, "leaders", "a partition has no leader");
+    check(out_text, verbose, &failing, caught_up, "applied", "the state is behind the log");
+    check(out_text, verbose, &failing, err == OK, "state", err_code(err));
+    check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
+    check(out_text, verbose, &failing, !atomic_load(&node->stopping), "serving", "the node is stopping");
+    if (failing == 0) {
+        buf_add_lit(out_text, "ready\n");
+    }
+    return failing;
+}

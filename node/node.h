@@ -1,0 +1,93 @@
+/* The process: everything that is shared hangs off struct node, handed down, never global.
+ * What belongs to one worker is in struct node_worker; the rest says how it is shared. */
+#ifndef BELFRY_NODE_H
+#define BELFRY_NODE_H
+
+#include "actors/kind.h"
+#include "node/actor/actor.h"
+#include "node/apply.h"
+#include "node/config.h"
+#include "node/http/server.h"
+#include "node/loop/worker.h"
+#include "storage/durable.h"
+#include "storage/log_writer.h"
+#include "storage/segments.h"
+#include "storage/state_writer.h"
+
+struct guard;
+struct keyring;
+struct partition;
+struct router;
+struct metrics;
+struct token_cache;
+
+struct node_worker {
+    struct worker worker;
+    struct node *node;
+    struct http_server server;
+    struct actors actors;
+    struct list partitions;      /* those this worker owns */
+    struct log_batch *batch;     /* what the turn has for the log */
+    struct turn_hook turn_hook;
+    struct timer tick;           /* of the groups */
+    struct timer upkeep;         /* passivation, chores */
+    struct state_reader *reader;
+    uint64_t reader_seq;         /* commit_seq the snapshot is at; 0: none is open */
+    struct list read_waiters;
+    atomic_bool reads_wait;
+    struct list resumed;         /* flows to be run at the turn's end */
+    struct token_cache *tokens;
+    struct list calls;           /* under way */
+    bool sweeping;               /* a chore's script is under way */
+    size_t next_chore;
+    uint64_t mail_published;     /* for /metrics: see metrics.c */
+    atomic_uint_fast64_t actors_live, mails, activated, passivated, overloaded;
+};
+
+struct node {
+    struct config config;
+    struct clock *clock;
+    struct log *log;
+    char name[37]; /* the node's id as text */
+    struct id id, cluster_id;
+    int lock_fd;
+
+    struct node_worker *workers;
+    unsigned workers_len;
+    struct partition *partitions; /* 0: system; 1..data */
+    unsigned partitions_len, data_partitions;
+
+    struct segments *segments;
+    struct log_writer *log_writer;
+    struct state *state;
+    struct state_writer *state_writer;
+    struct apply_context apply_context;
+    struct durable *durable;
+    atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
+
+    struct guard *guard;     /* revocations; its own lock */
+    struct keyring *keyring; /* signing keys; its own lock */
+    struct router *router;   /* constant after start */
+    struct metrics *metrics; /* atomics */
+    atomic_int computing;    /* password jobs queued or running */
+    char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
+    atomic_bool ready, stopping;
+    int64_t started_ms;
+    unsigned http_port;
+};
+
+/* Opens the data directory, recovers, and starts all threads; returns when requests are served.
+ * On failure *out_why says what to tell the operator. */
+enum err node_start(const struct config *config, struct log *log, struct node **out, char *out_why,
+                    size_t why_cap) MUST_USE;
+/* Lets answers under way finish, takes a last durable point, stops all threads. */
+void node_stop(struct node *node);
+/* Why the node is not ready; returns the number of failing checks. */
+unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose);
+
+static inline struct node_worker *node_worker_of(struct worker *worker)
+{
+    return container_of(worker, struct node_worker, worker);
+}
+
+#endif

@@ -1,0 +1,102 @@
+#include "node/operator.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "node/base/bytes.h"
+
+enum { ANSWER_MAX = 1 << 20 };
+
+static int connect_node(const char *data)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/belfry.sock", data);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && n > 0 && (size_t)n < sizeof address.sun_path &&
+        connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        return fd;
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    (void)fprintf(stderr, "belfry: no node answers at %s/belfry.sock: %s\n", data, strerror(errno));
+    return -1;
+}
+
+/* Sends one request and prints the answer's body. Returns the HTTP status, or 0. */
+static int ask(const char *data, struct bytes request, FILE *out)
+{
+    struct buf answer = {0};
+    int status = 0, fd = connect_node(data);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t n = write(fd, request.ptr, request.len) == (ssize_t)request.len ? 1 : -1;
+    while (n > 0 && answer.len < ANSWER_MAX) {
+        n = read(fd, buf_room(&answer, 4096), 4096);
+        answer.len += n > 0 ? (size_t)n : 0;
+    }
+    (void)close(fd);
+    buf_add_char(&answer, 0);
+    const char *body = strstr((const char *)answer.ptr, "\r\n\r\n");
+    if (sscanf((const char *)answer.ptr, "HTTP/1.1 %d", &status) == 1 && body != NULL) {
+        (void)fprintf(out, "%s\n", body + 4);
+    }
+    buf_free(&answer);
+    return status;
+}
+
+static const char *take_data(int *argc, char **argv)
+{
+    const char *data = getenv("BELFRY_DATA") != NULL ? getenv("BELFRY_DATA") : "./belfry-data";
+    for (int i = 0; i + 1 < *argc; i++) {
+        if (strcmp(argv[i], "--data") == 0) {
+            data = argv[i + 1];
+            memmove(argv + i, argv + i + 2, (size_t)(*argc - i - 2) * sizeof *argv);
+            *argc -= 2;
+            break;
+        }
+    }
+    return data;
+}
+
+static void add_escaped(struct buf *out, const char *text)
+{
+    for (; *text != 0; text++) {
+        buf_printf(out, "%%%02X", (unsigned)(unsigned char)*text);
+    }
+}
+
+int operator_admin(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    const char *role = argc == 2 && strcmp(argv[1], "--revoke") == 0 ? "user" : "admin";
+    if (argc < 1 || argc > 2 || (argc == 2 && strcmp(role, "admin") == 0) || argv[0][0] == '-') {
+        (void)fputs("usage: belfry admin [--data DIR] USERNAME [--revoke]\n", stderr);
+        return 2;
+    }
+    struct buf request = {0};
+    size_t body = strlen("{\"role\":\"\"}") + strlen(role);
+    buf_add_str(&request, "PATCH /v1/users/");
+    add_escaped(&request, argv[0]);
+    buf_printf(&request, " HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n{\"role\":\"%s\"}", body, role);
+    int status = ask(data, buf_bytes(&request), stdout);
+    buf_free(&request);
+    return status == 200 ? 0 : 1;
+}
+
+int operator_status(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    if (argc != 0) {
+        (void)fputs("usage: belfry status [--data DIR]\n", stderr);
+        return 2;
+    }
+    int status = ask(data, BYTES_LIT("GET /readyz?verbose HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"), stdout);
+    return status == 200 ? 0 : 1;
+}

@@ -1,0 +1,60 @@
+#include "node/pages.h"
+
+#include "node/crypto/token.h"
+#include "node/metrics.h"
+
+static int livez(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)node;
+    (void)request;
+    out->type = "text/plain; charset=utf-8";
+    buf_add_lit(&out->body, "ok\n");
+    return 200;
+}
+
+static int readyz(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    bool verbose = bytes_start_with(request->query, BYTES_LIT("verbose"));
+    out->type = "text/plain; charset=utf-8";
+    return node_readiness(node, &out->body, verbose) == 0 ? 200 : 503;
+}
+
+static int metrics_page(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)request;
+    out->type = "text/plain; version=0.0.4; charset=utf-8";
+    metrics_write(node, &out->body);
+    return 200;
+}
+
+static int jwks(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)request;
+    out->type = "application/jwk-set+json";
+    keyring_jwks(node->keyring, &out->body);
+    return 200;
+}
+
+static int openapi(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)request;
+    openapi_write(node->router, &out->body);
+    return 200;
+}
+
+static int docs(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)request;
+    out->type = "text/html; charset=utf-8";
+    docs_write(node->router, &out->body);
+    return 200;
+}
+
+const struct page_route page_routes[] = {
+    {"/livez", livez, "The process answers", "text/plain"},
+    {"/readyz", readyz, "The node can serve; ?verbose lists the checks", "text/plain"},
+    {"/metrics", metrics_page, "Metrics in the Prometheus text format", "text/plain"},
+    {"/.well-known/jwks.json", jwks, "The public keys of access tokens", "application/jwk-set+json"},
+    {"/openapi.json", openapi, "This description", "application/json"},
+    {"/docs", docs, "This description as a page", "text/html"},
+    {0}};

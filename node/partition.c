@@ -1,0 +1,367 @@
+#include "node/partition.h"
+
+#include <stdlib.h>
+
+#include "node/command.h"
+#include "node/guard.h"
+#include "node/metrics.h"
+
+enum { PROPOSALS = LIMIT_INFLIGHT_ENTRIES + 64 };
+
+/* ---- log batches: one a worker and turn, records of all its groups ---- */
+
+struct node_batch {
+    struct log_batch batch;
+    struct message message;
+    struct node_worker *worker;
+    enum err err;
+    struct {
+        struct partition *partition;
+        uint64_t index;
+    } *marks; /* the newest entry of each group in the batch */
+    size_t marks_len, marks_cap;
+};
+
+static void batch_synced(struct worker *base, struct message *message)
+{
+    struct node_batch *batch = container_of(message, struct node_batch, message);
+    struct node_worker *worker = node_worker_of(base);
+    if (batch->err != OK) {
+        log_text(worker->node->log, LOG_ERROR, "the log cannot be written", "%s", err_code(batch->err));
+    }
+    for (size_t i = 0; i < batch->marks_len && batch->err == OK; i++) {
+        group_persisted(batch->marks[i].partition->group, batch->marks[i].index, worker->worker.now_ms);
+        partition_publish(batch->marks[i].partition);
+    }
+    free(batch->marks);
+    free(batch->batch.records);
+    free(batch);
+}
+
+/* On the log writer's thread. */
+static void batch_done(struct log_batch *log_batch, enum err err)
+{
+    struct node_batch *batch = container_of(log_batch, struct node_batch, batch);
+    batch->err = err;
+    worker_post(&batch->worker->worker, &batch->message);
+}
+
+static struct node_batch *batch_of(struct node_worker *worker)
+{
+    if (worker->batch == NULL) {
+        struct node_batch *batch = mem_zalloc(sizeof *batch);
+        batch->worker = worker;
+        batch->message.run = batch_synced;
+        batch->batch.done = batch_done;
+        worker->batch = &batch->batch;
+    }
+    return container_of(worker->batch, struct node_batch, batch);
+}
+
+static void batch_mark(struct node_batch *batch, struct partition *partition, uint64_t index)
+{
+    if (batch->marks_len > 0 && batch->marks[batch->marks_len - 1].partition == partition) {
+        batch->marks[batch->marks_len - 1].index = index;
+        return;
+    }
+    if (batch->marks_len == batch->marks_cap) {
+        batch->marks_cap = batch->marks_cap == 0 ? 4 : batch->marks_cap * 2;
+        batch->marks = mem_realloc(batch->marks, batch->marks_cap * sizeof *batch->marks);
+    }
+    batch->marks[batch->marks_len].partition = partition;
+    batch->marks[batch->marks_len++].index = index;
+}
+
+void node_worker_flush_log(struct node_worker *worker)
+{
+    if (worker->batch != NULL) {
+        struct log_batch *batch = worker->batch;
+        worker->batch = NULL;
+        log_writer_submit(worker->node->log_writer, batch);
+    }
+}
+
+/* ---- what the group asks for ---- */
+
+static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_t vote)
+{
+    struct partition *partition = ctx;
+    (void)group;
+    struct segment_record record = {.type = RECORD_HARD_STATE, .group = (uint16_t)partition->number, .term = term, .index = vote};
+    log_batch_add(&batch_of(partition->home)->batch, &record);
+}
+
+static void on_append(void *ctx, struct group *group, const struct group_entry *entry)
+{
+    struct partition *partition = ctx;
+    struct node_batch *batch = batch_of(partition->home);
+    (void)group;
+    struct segment_record record = {.type = RECORD_ENTRY, .kind = entry->kind, .group = (uint16_t)partition->number,
+                                    .index = entry->index, .term = entry->term, .payload = entry->payload};
+    log_batch_add(&batch->batch, &record);
+    batch_mark(batch, partition, entry->index);
+}
+
+struct node_apply {
+    struct apply_batch batch;
+    struct message message;
+    struct partition *partition;
+};
+
+static void answer(struct submission *submission, enum err err, struct outcome *outcome);
+
+/* On the home worker: the entries are applied. */
+static void batch_applied(struct worker *base, struct message *message)
+{
+    struct node_apply *apply = container_of(message, struct node_apply, message);
+    struct partition *partition = apply->partition;
+    struct node_worker *worker = node_worker_of(base);
+    for (size_t i = 0; i < apply->batch.len; i++) {
+        struct apply_entry *entry = &apply->batch.entries[i];
+        struct submission **place = &partition->proposals[entry->index % PROPOSALS];
+        struct submission *submission = *place;
+        *place = NULL;
+        free((void *)(uintptr_t)entry->payload.ptr);
+        if (submission == NULL) {
+            outcome_free(entry->outcome); /* replayed after a start: nobody waits */
+            continue;
+        }
+        actor_answered(&worker->actors, submission->actor, worker->worker.now_ms);
+        enum err err = apply->batch.err == ERR_DISK_FULL ? ERR_DISK_FULL : apply->batch.err != OK ? ERR_READ_ONLY : OK;
+        answer(submission, err, entry->outcome);
+    }
+    if (apply->batch.err == OK && apply->batch.len > 0) {
+        group_applied(partition->group, apply->batch.entries[apply->batch.len - 1].index);
+    }
+    free(apply->batch.entries);
+    free(apply);
+}
+
+/* On the state writer's thread, after the commit. */
+static void apply_done(struct apply_batch *batch)
+{
+    struct node_apply *apply = container_of(batch, struct node_apply, batch);
+    struct node *node = apply->partition->node;
+    for (size_t i = 0; i < batch->len; i++) {
+        const struct outcome *outcome = batch->entries[i].outcome;
+        if (outcome != NULL) {
+            metrics_command(node->metrics, outcome->kind, outcome->op, outcome->err);
+            for (size_t at = 0; at < outcome->notices_len; at++) {
+                guard_notice(node, &outcome->notices[at]);
+            }
+        }
+    }
+    worker_post(&apply->partition->home->worker, &apply->message);
+}
+
+static void on_apply(void *ctx, struct group *group, struct group_entry entry)
+{
+    struct partition *partition = ctx;
+    (void)group;
+    if (partition->building == NULL) {
+        struct node_apply *apply = mem_zalloc(sizeof *apply);
+        apply->partition = partition;
+        apply->message.run = batch_applied;
+        apply->batch.group = (uint16_t)partition->number;
+        apply->batch.done = apply_done;
+        partition->building = &apply->batch;
+        partition->building_cap = 0;
+    }
+    struct apply_batch *batch = partition->building;
+    if (batch->len == partition->building_cap) {
+        partition->building_cap = partition->building_cap == 0 ? 16 : partition->building_cap * 2;
+        batch->entries = mem_realloc(batch->entries, partition->building_cap * sizeof *batch->entries);
+    }
+    batch->entries[batch->len++] = (struct apply_entry){entry.kind, entry.index, entry.term, entry.payload, NULL};
+}
+
+static void on_role(void *ctx, struct group *group, bool leader)
+{
+    struct partition *partition = ctx;
+    (void)group;
+    atomic_store(&partition->leader, leader);
+}
+
+const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role};
+
+/* ---- life ---- */
+
+void partition_init(struct partition *partition, struct node *node, unsigned number, struct node_worker *home)
+{
+    partition->node = node;
+    partition->home = home;
+    partition->number = number;
+    list_init(&partition->run_queue);
+    list_add_tail(&home->partitions, &partition->link);
+    partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
+    atomic_init(&partition->lease_end_ns, INT64_MIN);
+}
+
+enum err partition_open(struct partition *partition, const struct group_start *start)
+{
+    struct node *node = partition->node;
+    struct group_options options = {.number = partition->number,
+                                    .replica = 1,
+                                    .election_ms = (unsigned)node->config.election_timeout_ms,
+                                    .heartbeat_ms = (unsigned)node->config.heartbeat_ms,
+                                    .seed = random_u64(&partition->home->worker.random),
+                                    .ops = &partition_group_ops,
+                                    .ctx = partition};
+    partition->stamped_ms = state_partition(node->state, partition->number)->stamped_ms;
+    atomic_store(&partition->applied, start->applied_index);
+    TRY(group_open(&options, start, clock_boot_ms(node->clock), &partition->group));
+    partition_publish(partition);
+    return OK;
+}
+
+void partition_close(struct partition *partition)
+{
+    group_close(partition->group);
+    free(partition->proposals);
+}
+
+void partition_publish(struct partition *partition)
+{
+    atomic_store_explicit(&partition->term, group_term(partition->group), memory_order_relaxed);
+    atomic_store_explicit(&partition->last, group_last_index(partition->group), memory_order_relaxed);
+    atomic_store_explicit(&partition->commit, group_commit_index(partition->group), memory_order_release);
+    atomic_store_explicit(&partition->lease_end_ns, group_lease_end_ns(partition->group), memory_order_release);
+}
+
+bool partition_is_fresh(struct partition *partition, uint64_t index)
+{
+    int64_t lease_end = atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire);
+    return atomic_load_explicit(&partition->applied, memory_order_acquire) >= index &&
+           (lease_end == INT64_MAX || clock_boot_ns(partition->node->clock) < lease_end);
+}
+
+/* ---- commands ---- */
+
+struct submission *submission_new(struct partition *partition, uint8_t kind, struct bytes key, struct bytes payload)
+{
+    struct submission *submission = mem_zalloc(sizeof *submission + key.len);
+    submission->partition = partition;
+    submission->kind = kind;
+    submission->payload = payload;
+    submission->key_len = (uint16_t)key.len;
+    memcpy(submission->key, key.ptr, key.len);
+    return submission;
+}
+
+void submission_free(struct submission *submission)
+{
+    free((void *)(uintptr_t)submission->payload.ptr);
+    outcome_free(submission->outcome);
+    free(submission);
+}
+
+static void run_done(struct worker *worker, struct message *message)
+{
+    struct submission *submission = container_of(message, struct submission, message);
+    (void)worker;
+    submission->done(submission);
+}
+
+static void answer(struct submission *submission, enum err err, struct outcome *outcome)
+{
+    submission->err = err;
+    submission->outcome = outcome;
+    submission->message.run = run_done;
+    worker_post(&submission->from->worker, &submission->message);
+}
+
+static void receive(struct worker *base, struct message *message)
+{
+    struct submission *submission = container_of(message, struct submission, message);
+    struct partition *partition = submission->partition;
+    struct node_worker *worker = node_worker_of(base);
+    if (!group_is_leader(partition->group)) {
+        answer(submission, ERR_NOT_LEADER, NULL);
+        return;
+    }
+    submission->actor = actors_get(&worker->actors, partition->number, submission->kind,
+                                   bytes_of(submission->key, submission->key_len), base->now_ms);
+    if (!actor_push(&worker->actors, submission->actor, &submission->mail, &partition->run_queue)) {
+        answer(submission, ERR_OVERLOADED, NULL);
+    }
+}
+
+void partition_submit(struct submission *submission)
+{
+    submission->message.run = receive;
+    if (submission->from == submission->partition->home) {
+        receive(&submission->from->worker, &submission->message);
+    } else {
+        worker_post(&submission->partition->home->worker, &submission->message);
+    }
+}
+
+/* Takes commands out of mailboxes, actor by actor, each in its order. */
+static size_t gather(struct partition *partition, struct submission **list, size_t room)
+{
+    struct actors *actors = &partition->home->actors;
+    size_t count = 0;
+    while (count < room) {
+        struct actor *actor = actors_next(&partition->run_queue);
+        if (actor == NULL) {
+            break;
+        }
+        struct mail *mail = actor_pop(actors, actor);
+        while (mail != NULL) {
+            list[count++] = container_of(mail, struct submission, mail);
+            mail = count < room ? actor_pop(actors, actor) : NULL;
+        }
+        if (count == room) {
+            actor_requeue(actor, &partition->run_queue);
+        }
+    }
+    return count;
+}
+
+static void propose(struct partition *partition)
+{
+    struct node *node = partition->node;
+    struct submission *list[LIMIT_APPLY_BATCH];
+    struct bytes payloads[LIMIT_APPLY_BATCH];
+    uint64_t first;
+    size_t room = group_room(partition->group);
+    size_t count = gather(partition, list, room < LIMIT_APPLY_BATCH ? room : LIMIT_APPLY_BATCH);
+    if (count == 0) {
+        return;
+    }
+    int64_t now = clock_wall_ms(node->clock);
+    partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms;
+    for (size_t i = 0; i < count; i++) {
+        command_stamp(list[i]->payload, partition->stamped_ms);
+        payloads[i] = list[i]->payload;
+        list[i]->payload = BYTES_NONE;
+    }
+    enum err err = group_submit(partition->group, payloads, count, partition->home->worker.now_ms, &first);
+    for (size_t i = 0; i < count; i++) {
+        if (err == OK) {
+            partition->proposals[(first + i) % PROPOSALS] = list[i];
+        } else {
+            actor_answered(&partition->home->actors, list[i]->actor, partition->home->worker.now_ms);
+            answer(list[i], err, NULL);
+        }
+    }
+}
+
+void partition_turn_end(struct partition *partition)
+{
+    if (!list_empty(&partition->run_queue)) {
+        propose(partition);
+        partition_publish(partition);
+    }
+    if (partition->building != NULL) {
+        struct apply_batch *batch = partition->building;
+        partition->building = NULL;
+        state_writer_submit(partition->node->state_writer, batch);
+    }
+}
+
+void partition_tick(struct partition *partition, int64_t now_ms)
+{
+    group_tick(partition->group, now_ms);
+    partition_publish(partition);
+}

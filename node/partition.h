@@ -1,0 +1,73 @@
+/* A partition on this node: its Raft group, its place on a worker, its line of commands.
+ *
+ * Everything but the published numbers belongs to the home worker. A command comes as a submission
+ * from any worker, goes through its actor's mailbox, is proposed at the end of the loop's turn
+ * together with all others of the partition, and comes back to the worker that sent it. */
+#ifndef BELFRY_PARTITION_H
+#define BELFRY_PARTITION_H
+
+#include "cluster/group.h"
+#include "node/node.h"
+
+struct partition {
+    struct node *node;
+    struct node_worker *home;
+    struct list link; /* in home->partitions */
+    unsigned number;
+    struct group *group;
+    int64_t stamped_ms;
+    struct list run_queue; /* actors with mail */
+    struct submission **proposals; /* by index */
+    struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
+    size_t building_cap;
+
+    /* Published for readers on any worker: commit and lease by the home worker, applied by the
+     * state writer after its commit. */
+    atomic_uint_fast64_t term, commit, applied, last;
+    atomic_int_fast64_t lease_end_ns;
+    atomic_bool leader;
+};
+
+/* A command under way. */
+struct submission {
+    struct message message;
+    struct mail mail;
+    struct node_worker *from;
+    struct partition *partition;
+    struct actor *actor;
+    struct bytes payload;
+    uint8_t kind;
+    uint16_t key_len;
+    /* What came of it; done runs on `from` and owns the submission and the outcome. */
+    enum err err;
+    struct outcome *outcome; /* NULL when err is not OK */
+    void (*done)(struct submission *submission);
+    void *data;
+    uint8_t key[];
+};
+
+void partition_init(struct partition *partition, struct node *node, unsigned number, struct node_worker *home);
+void partition_close(struct partition *partition);
+/* Starts the group from what was recovered. */
+enum err partition_open(struct partition *partition, const struct group_start *start) MUST_USE;
+extern const struct group_ops partition_group_ops;
+
+/* Makes a submission; the payload is taken over. */
+struct submission *submission_new(struct partition *partition, uint8_t kind, struct bytes key, struct bytes payload);
+void submission_free(struct submission *submission);
+/* On submission->from. */
+void partition_submit(struct submission *submission);
+
+/* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
+ * committed. */
+void partition_turn_end(struct partition *partition);
+void partition_tick(struct partition *partition, int64_t now_ms);
+/* Writes the published numbers. */
+void partition_publish(struct partition *partition);
+/* Hands the turn's log batch to the log writer. */
+void node_worker_flush_log(struct node_worker *worker);
+
+/* May a read at this commit index be served here now? */
+bool partition_is_fresh(struct partition *partition, uint64_t index);
+
+#endif

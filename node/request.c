@@ -1,0 +1,630 @@
+#include "node/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "node/base/json_text.h"
+#include "node/base/text.h"
+#include "node/call.h"
+#include "node/flow.h"
+#include "node/guard.h"
+#include "node/metrics.h"
+#include "node/router.h"
+
+enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1 };
+
+struct request {
+    struct flow flow;
+    struct node_worker *worker;
+    struct http_conn *conn;
+    struct http_request *http;
+    struct arena arena;
+    struct route_match match;
+    struct caller caller;
+    void *in;
+    struct field_errors errors;
+    struct call call;
+    bool calling;
+    char id[REQUEST_ID_MAX + 1];
+    int status;
+    struct buf headers, body;
+    const char *type;
+};
+
+static struct node *node_of(const struct request *request)
+{
+    return request->worker->node;
+}
+
+static struct request *request_of(struct flow *flow)
+{
+    return container_of(flow, struct request, flow);
+}
+
+/* ---- route ---- */
+
+static void add_allow(struct request *request)
+{
+    static const enum method methods[] = {METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS};
+    unsigned allowed = request->match.allowed | 1U << METHOD_OPTIONS;
+    allowed |= (allowed & 1U << METHOD_GET) != 0 ? 1U << METHOD_HEAD : 0;
+    bool first = true;
+    buf_add_lit(&request->headers, "Allow: ");
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if ((allowed & 1U << methods[i]) != 0) {
+            buf_printf(&request->headers, "%s%s", first ? "" : ", ", http_method_name(methods[i]));
+            first = false;
+        }
+    }
+    buf_add_lit(&request->headers, "\r\n");
+
+}
+
+static enum flow_next request_route(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    router_match(node_of(request)->router, request->http->method, request->http->path, &request->match);
+    if (request->match.route != NULL) {
+        return FLOW_NEXT;
+    }
+    if (request->http->method == METHOD_OPTIONS && (request->match.allowed != 0 || bytes_is(request->http->path, "*"))) {
+        add_allow(request);
+        request->status = 204;
+        return FLOW_FAIL; /* nothing further to do: straight to the answer */
+    }
+    if (request->match.allowed != 0) {
+        add_allow(request);
+        return flow_fail(flow, ERR_METHOD_NOT_ALLOWED);
+    }
+    return flow_fail(flow, ERR_NOT_FOUND);
+}
+
+/* ---- auth: the token is verified without touching the account ---- */
+
+static struct token_entry *verify(struct request *request, struct bytes token, int64_t now_s)
+{
+    struct node_worker *worker = request->worker;
+    struct token_entry *entry = token_cache_find(worker->tokens, token);
+    if (entry == NULL) {
+        struct claims claims;
+        if (token_verify(worker->node->keyring, token, now_s, &claims) != OK ||
+            !id_is_placed(claims.account, worker->node->data_partitions)) {
+            return NULL;
+        }
+        entry = token_cache_add(worker->tokens, token, &claims);
+    }
+    uint64_t generation = guard_generation(worker->node->guard);
+    if (entry->generation != generation) {
+        if (!guard_allows(worker->node->guard, &entry->claims)) {
+            return NULL;
+        }
+        entry->generation = generation;
+    }
+    return now_s < entry->claims.expires_s ? entry : NULL;
+}
+
+static enum flow_next request_auth(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    const struct op *op = request->match.route->op;
+    if (http_conn_is_local(request->conn)) {
+        request->caller.role = ROLE_ADMIN; /* who may open the node's socket is its operator */
+        return FLOW_NEXT;
+    }
+    if (op == NULL || op->role == ROLE_NONE) {
+        return FLOW_NEXT;
+    }
+    struct bytes header = http_header(request->http, "authorization");
+    if (header.len < 8 || !bytes_is_nocase(bytes_of(header.ptr, 7), "bearer ")) {
+        return flow_fail(flow, ERR_UNAUTHORIZED);
+    }
+    struct bytes token = bytes_trim(bytes_of(header.ptr + 7, header.len - 7));
+    const struct token_entry *entry = verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
+    if (entry == NULL) {
+        return flow_fail(flow, ERR_UNAUTHORIZED);
+    }
+    request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
+    return request->caller.role >= (enum role)op->role ? FLOW_NEXT : flow_fail(flow, ERR_FORBIDDEN);
+}
+
+static enum flow_next request_admit(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    bool page = request->match.route->op == NULL;
+    return atomic_load_explicit(&node_of(request)->stopping, memory_order_relaxed) && !page
+               ? flow_fail(flow, ERR_SHUTTING_DOWN)
+               : FLOW_NEXT;
+}
+
+/* ---- decode ---- */
+
+static bool is_media_type(struct bytes header, const char *type)
+{
+    const uint8_t *semicolon = header.len == 0 ? NULL : memchr(header.ptr, ';', header.len);
+    size_t len = semicolon == NULL ? header.len : (size_t)(semicolon - header.ptr);
+    return bytes_is_nocase(bytes_trim(bytes_of(header.ptr, len)), type);
+}
+
+static enum err decode_body(struct request *request, const struct op *op)
+{
+    struct bytes type = http_header(request->http, "content-type");
+    if (request->http->body.len == 0) {
+        return OK;
+    }
+    if (!is_media_type(type, "application/json") &&
+        !((op->flags & OP_MERGE_PATCH) != 0 && is_media_type(type, "application/merge-patch+json"))) {
+        return ERR_UNSUPPORTED_MEDIA_TYPE;
+    }
+    static const struct field none[] = {FIELDS_END};
+    return field_decode_json(op->in != NULL ? op->in : none, request->http->body, &request->arena, request->in, &request->errors);
+}
+
+static enum err decode_path(struct request *request, const struct op *op)
+{
+    for (unsigned i = 0; i < ROUTE_PARAMS && request->match.params[i].ptr != NULL; i++) {
+        struct buf pair = {0};
+        buf_add_bytes(&pair, route_param_name(op->path, i));
+        buf_add_char(&pair, '=');
+        buf_add_bytes(&pair, request->match.params[i]);
+        struct bytes text = arena_copy(&request->arena, buf_bytes(&pair));
+        buf_free(&pair);
+        enum err err = field_decode_query(op->in, text, &request->arena, request->in, &request->errors);
+        if (err != OK) {
+            /* A path that names no possible thing names nothing. */
+            request->errors.len = 0;
+            return ERR_NOT_FOUND;
+        }
+    }
+    return OK;
+}
+
+/* If-Match: one strong entity tag, or "*" (RFC 9110 section 13.1.1). */
+static enum err decode_if_match(struct request *request)
+{
+    struct bytes tag = http_header(request->http, "if-match");
+    char *end = NULL;
+    if (tag.ptr == NULL || bytes_is(tag, "*")) {
+        return OK;
+    }
+    char text[32] = "";
+    if (tag.len < 3 || tag.len > 18 || tag.ptr[0] != '"' || tag.ptr[tag.len - 1] != '"') {
+        return ERR_PRECONDITION_FAILED; /* weak, a list, or none of ours: matches nothing */
+    }
+    memcpy(text, tag.ptr + 1, tag.len - 2);
+    request->call.if_match = strtoull(text, &end, 16);
+    return *end == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX ? OK : ERR_PRECONDITION_FAILED;
+}
+
+static enum err decode_idempotency(struct request *request, const struct op *op)
+{
+    struct bytes key = http_header(request->http, "idempotency-key");
+    if (key.ptr == NULL || request->http->method != METHOD_POST || id_is_none(request->caller.account)) {
+        return OK;
+    }
+    if (key.len == 0 || key.len > LIMIT_IDEMPOTENCY_KEY_BYTES) {
+        return ERR_BAD_REQUEST;
+    }
+    struct digest key_digest = digest_of(bytes_str(op->path), key);
+    struct digest body_digest = digest_of(id_bytes(&request->caller.account), request->http->body);
+    request->call.idem_key = arena_copy(&request->arena, digest_bytes(&key_digest));
+    request->call.idem_body = arena_copy(&request->arena, digest_bytes(&body_digest));
+    return OK;
+}
+
+/* ?consistency= is every read's; one node alone is always both. */
+static struct bytes without_consistency(struct request *request, enum err *out_err)
+{
+    struct bytes query = request->http->query;
+    struct buf rest = {0};
+    *out_err = OK;
+    if (query.len == 0 || memmem(query.ptr, query.len, "consistency=", 12) == NULL) {
+        return query;
+    }
+    while (query.len > 0) {
+        const uint8_t *amp = memchr(query.ptr, '&', query.len);
+        size_t len = amp == NULL ? query.len : (size_t)(amp - query.ptr);
+        struct bytes pair = bytes_of(query.ptr, len);
+        if (bytes_start_with(pair, BYTES_LIT("consistency="))) {
+            struct bytes value = bytes_of(pair.ptr + 12, pair.len - 12);
+            if (!bytes_is(value, "local") && !bytes_is(value, "linearizable")) {
+                field_errors_add(&request->errors, &request->arena, "?consistency", "not_a_choice", "linearizable or local");
+                *out_err = ERR_INVALID_FIELDS;
+            }
+        } else {
+            buf_add_bytes(&rest, pair);
+            buf_add_char(&rest, '&');
+        }
+        query = bytes_of(query.ptr + len + (amp != NULL), query.len - len - (amp != NULL));
+    }
+    struct bytes out = arena_copy(&request->arena, buf_bytes(&rest));
+    buf_free(&rest);
+    return out;
+}
+
+static enum err decode(struct request *request, const struct op *op)
+{
+    static const struct field none[] = {FIELDS_END};
+    enum err consistency = OK;
+    const struct field *fields = op->in != NULL ? op->in : none;
+    request->in = arena_zalloc(&request->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
+    struct bytes query = op->type == OP_QUERY || op->method == METHOD_GET ? without_consistency(request, &consistency) : request->http->query;
+    TRY(consistency);
+    TRY(decode_path(request, op));
+    TRY(field_decode_query(fields, query, &request->arena, request->in, &request->errors));
+    TRY(decode_body(request, op));
+    TRY(field_check_required(fields, request->in, &request->arena, &request->errors));
+    TRY(decode_if_match(request));
+    return decode_idempotency(request, op);
+}
+
+static enum flow_next request_decode(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    const struct op *op = request->match.route->op;
+    if (op == NULL) {
+        return FLOW_NEXT;
+    }
+    enum err err = decode(request, op);
+    return err == OK ? FLOW_NEXT : flow_fail(flow, err);
+}
+
+/* ---- submit ---- */
+
+static void call_done(struct call *call)
+{
+    struct request *request = container_of(call, struct request, call);
+    request->calling = false;
+    if (request->flow.waiting) {
+        flow_resume(&request->flow, &request->worker->resumed, call->err);
+    }
+}
+
+static enum flow_next run_page(struct request *request)
+{
+    struct page_out out = {.type = "application/json"};
+    request->status = request->match.route->page(node_of(request), request->http, &out);
+    request->type = out.type;
+    request->body = out.body;
+    return FLOW_NEXT;
+}
+
+static enum flow_next request_submit(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    const struct route *route = request->match.route;
+    if (route->op == NULL) {
+        return run_page(request);
+    }
+    struct call *call = &request->call;
+    call->worker = request->worker;
+    call->kind = route->kind;
+    call->op = route->op;
+    call->caller = request->caller;
+    call->arena = &request->arena;
+    call->in = request->in;
+    call->remote = http_conn_remote(request->conn);
+    call->request_text = bytes_str(request->id);
+    call->done = call_done;
+    request->calling = true;
+    call_start(call);
+    if (request->calling) {
+        return FLOW_WAIT;
+    }
+    return call->err == OK ? FLOW_NEXT : flow_fail(flow, call->err);
+}
+
+/* ---- encode ---- */
+
+static enum err encode_list(struct request *request, const struct reply *reply)
+{
+    struct bytes rest = buf_bytes(&reply->body);
+    bool first = true;
+    buf_add_lit(&request->body, "{\"items\":[");
+    while (rest.len > 0) {
+        uint32_t len;
+        CHECK(rest.len >= sizeof len);
+        memcpy(&len, rest.ptr, sizeof len);
+        if (!first) {
+            buf_add_char(&request->body, ',');
+        }
+        first = false;
+        TRY(field_json_from_pack(&request->body, reply->fields, bytes_of(rest.ptr + sizeof len, len)));
+        rest = bytes_of(rest.ptr + sizeof len + len, rest.len - sizeof len - len);
+    }
+    buf_add_lit(&request->body, "],\"next_cursor\":");
+    if (reply->cursor.len == 0) {
+        buf_add_lit(&request->body, "null}");
+        return OK;
+    }
+    json_text_add(&request->body, buf_bytes(&reply->cursor));
+    buf_add_char(&request->body, '}');
+    return OK;
+}
+
+/* Link: rel=next is the same query with the cursor put in place of the old one (RFC 8288). */
+static void add_link(struct request *request, struct bytes cursor)
+{
+    struct bytes query = request->http->query;
+    buf_add_lit(&request->headers, "Link: <");
+    buf_add_bytes(&request->headers, request->http->path);
+    buf_add_char(&request->headers, '?');
+    while (query.len > 0) {
+        const uint8_t *amp = memchr(query.ptr, '&', query.len);
+        size_t len = amp == NULL ? query.len : (size_t)(amp - query.ptr);
+        if (len > 0 && !bytes_start_with(query, BYTES_LIT("cursor="))) {
+            buf_add(&request->headers, query.ptr, len);
+            buf_add_char(&request->headers, '&');
+        }
+        query = bytes_of(query.ptr + len + (amp != NULL), query.len - len - (amp != NULL));
+    }
+    buf_add_lit(&request->headers, "cursor=");
+    buf_add_bytes(&request->headers, cursor);
+    buf_add_lit(&request->headers, ">; rel=\"next\"\r\n");
+}
+
+static void add_location(struct request *request, struct id id)
+{
+    char text[ID_TEXT_BYTES];
+    id_format(id, text);
+    buf_add_lit(&request->headers, "Location: ");
+    buf_add_bytes(&request->headers, request->http->path);
+    buf_add_char(&request->headers, '/');
+    buf_add(&request->headers, text, sizeof text);
+    buf_add_lit(&request->headers, "\r\n");
+}
+
+static bool etag_matches(const struct request *request, struct bytes tag)
+{
+    struct bytes sent = http_header(request->http, "if-none-match");
+    return sent.len > 0 && (bytes_is(sent, "*") || memmem(sent.ptr, sent.len, tag.ptr, tag.len) != NULL);
+}
+
+static void add_etag(struct request *request, uint64_t version)
+{
+    char text[24];
+    int len = snprintf(text, sizeof text, "\"%llx\"", (unsigned long long)version);
+    struct bytes tag = bytes_of(text, (size_t)len);
+    buf_add_lit(&request->headers, "ETag: ");
+    buf_add_bytes(&request->headers, tag);
+    buf_add_lit(&request->headers, "\r\n");
+    enum method method = request->http->method;
+    if ((method == METHOD_GET || method == METHOD_HEAD) && etag_matches(request, tag)) {
+        request->status = 304;
+    }
+}
+
+static enum flow_next request_encode(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    const struct reply *reply = &request->call.reply;
+    const struct op *op = request->match.route->op;
+    if (op == NULL) {
+        return FLOW_NEXT;
+    }
+    request->type = "application/json";
+    request->status = reply->status != 0 ? reply->status : op->success;
+    if (reply->version != 0) {
+        add_etag(request, reply->version);
+    }
+    if (!id_is_none(reply->location)) {
+        add_location(request, reply->location);
+    }
+    if (request->call.replayed) {
+        buf_add_lit(&request->headers, "Idempotency-Replayed: true\r\n");
+    }
+    if ((op->flags & OP_SECRET) != 0) {
+        buf_add_lit(&request->headers, "Cache-Control: no-store\r\n");
+    }
+    enum err err = OK;
+    if (reply->list) {
+        err = encode_list(request, reply);
+        if (reply->cursor.len > 0) {
+            add_link(request, buf_bytes(&reply->cursor));
+        }
+    } else if (request->status != 304 && request->status != 204 && reply->fields != NULL && reply->body.len > 0) {
+        err = field_json_from_pack(&request->body, reply->fields, buf_bytes(&reply->body));
+    }
+    return err == OK ? FLOW_NEXT : flow_fail(flow, ERR_INTERNAL);
+}
+
+/* ---- finish: always ---- */
+
+static void problem_errors(struct request *request)
+{
+    struct buf *out = &request->body;
+    const struct reply *reply = &request->call.reply;
+    if (reply->pointer != NULL && request->errors.len == 0) {
+        field_errors_add(&request->errors, &request->arena, reply->pointer, reply->code, reply->detail);
+    }
+    buf_add_lit(out, ",\"errors\":[");
+    for (size_t i = 0; i < request->errors.len; i++) {
+        const struct field_error *row = &request->errors.rows[i];
+        buf_printf(out, "%s{\"pointer\":", i > 0 ? "," : "");
+        json_text_add_safe(out, bytes_str(row->pointer));
+        buf_printf(out, ",\"code\":\"%s\",\"detail\":\"%s\"}", row->code, row->detail);
+    }
+    buf_add_char(out, ']');
+}
+
+static void problem(struct request *request, enum err err)
+{
+    struct buf *out = &request->body;
+    out->len = 0;
+    request->type = "application/problem+json";
+    request->status = err_status(err);
+    buf_printf(out, "{\"type\":\"urn:belfry:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", err_code(err), err_title(err), err_status(err));
+    json_text_add_safe(out, bytes_str(err == ERR_INVALID_JSON && request->errors.json_detail != NULL ? request->errors.json_detail : err_title(err)));
+    buf_printf(out, ",\"code\":\"%s\",\"request_id\":", err_code(err));
+    json_text_add_safe(out, bytes_str(request->id));
+    buf_printf(out, ",\"retryable\":%s", err_retryable(err) ? "true" : "false");
+    if (err == ERR_INVALID_FIELDS) {
+        problem_errors(request);
+    }
+    buf_add_char(out, '}');
+    if (request->status == 401) {
+        buf_add_lit(&request->headers, "WWW-Authenticate: Bearer realm=\"belfry\"\r\n");
+    }
+    if (request->status == 503 || request->status == 429) {
+        buf_printf(&request->headers, "Retry-After: %d\r\n", RETRY_AFTER_S);
+    }
+}
+
+static bool origin_allowed(const struct node *node, struct bytes origin)
+{
+    const char *at = node->config.cors_origins;
+    if (strcmp(at, "*") == 0) {
+        return true;
+    }
+    while (*at != 0) {
+        size_t len = strcspn(at, " ");
+        if (bytes_eq(bytes_of(at, len), origin)) {
+            return true;
+        }
+        at += len + strspn(at + len, " ");
+    }
+    return false;
+}
+
+static void add_cors(struct request *request)
+{
+    struct bytes origin = http_header(request->http, "origin");
+    if (origin.len == 0 || node_of(request)->config.cors_origins[0] == 0 || !origin_allowed(node_of(request), origin)) {
+        return;
+    }
+    buf_add_lit(&request->headers, "Access-Control-Allow-Origin: ");
+    buf_add_bytes(&request->headers, origin);
+    buf_add_lit(&request->headers, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: ETag, Location, Link, X-Request-Id, X-Belfry-Node, Idempotency-Replayed, Retry-After\r\n");
+    if (request->http->method == METHOD_OPTIONS && http_header(request->http, "access-control-request-method").len > 0) {
+        buf_add_lit(&request->headers,
+                    "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+                    "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id\r\n"
+                    "Access-Control-Max-Age: 86400\r\n");
+    }
+}
+
+static void write_log(struct request *request, int64_t ns)
+{
+    struct log *log = node_of(request)->log;
+    enum log_level level = request->status >= 500 && request->status != 503 ? LOG_ERROR : LOG_INFO;
+    if (!log_wants(log, level)) {
+        return;
+    }
+    struct log_line line = log_begin(log, level, "request");
+    log_str(&line, "request_id", bytes_str(request->id));
+    log_str(&line, "remote", http_conn_remote(request->conn));
+    if (!id_is_none(request->caller.account)) {
+        char user[ID_TEXT_BYTES];
+        id_format(request->caller.account, user);
+        log_str(&line, "user", bytes_of(user, sizeof user));
+    }
+    log_str(&line, "method", bytes_str(http_method_name(request->http->method)));
+    log_str(&line, "route", bytes_str(router_path(node_of(request)->router, request->match.path_index)));
+    log_int(&line, "status", request->status);
+    log_int(&line, "bytes", (int64_t)request->body.len);
+    log_ms(&line, "duration_ms", ns);
+    if (request->flow.err != OK) {
+        log_str(&line, "error", bytes_str(err_code(request->flow.err)));
+    }
+    log_end(&line);
+}
+
+static void request_free(struct request *request)
+{
+    reply_close(&request->call.reply);
+    buf_free(&request->headers);
+    buf_free(&request->body);
+    arena_close(&request->arena);
+    free(request);
+}
+
+static enum flow_next request_finish(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    struct http_conn *conn = request->conn;
+    if (flow->err != OK) {
+        problem(request, flow->err);
+    }
+    buf_add_lit(&request->headers, "X-Request-Id: ");
+    buf_add_str(&request->headers, request->id);
+    buf_add_lit(&request->headers, "\r\nX-Belfry-Node: ");
+    buf_add_str(&request->headers, node_of(request)->name);
+    buf_add_lit(&request->headers, "\r\n");
+    add_cors(request);
+    int64_t ns = clock_boot_ns(node_of(request)->clock) - http_conn_started_ns(conn);
+    metrics_request(node_of(request)->metrics, request->match.path_index, request->http->method, request->status, ns);
+    write_log(request, ns);
+    struct http_reply reply = {.status = request->status, .type = bytes_str(request->type), .headers = buf_bytes(&request->headers),
+                               .body = buf_bytes(&request->body)};
+    http_conn_set_data(conn, NULL);
+    http_reply(conn, &reply);
+    request_free(request);
+    return FLOW_DONE;
+}
+
+static const struct flow_state request_states[] = {
+    {"route", request_route},   {"auth", request_auth},     {"admit", request_admit},
+    {"decode", request_decode}, {"submit", request_submit}, {"encode", request_encode},
+    {"finish", request_finish}, {0}};
+
+/* ---- from the connection ---- */
+
+static bool good_request_id(struct bytes id)
+{
+    for (size_t i = 0; i < id.len; i++) {
+        if (id.ptr[i] <= ' ' || id.ptr[i] >= 0x7f || id.ptr[i] == '"' || id.ptr[i] == '\\') {
+            return false;
+        }
+    }
+    return id.len > 0 && id.len <= REQUEST_ID_MAX;
+}
+
+static struct request *request_new(struct node_worker *worker, struct http_conn *conn, struct http_request *http)
+{
+    struct request *request = mem_zalloc(sizeof *request);
+    struct bytes id = http_header(http, "x-request-id");
+    request->worker = worker;
+    request->conn = conn;
+    request->http = http;
+    request->type = "";
+    list_init(&request->call.waiting);
+    list_init(&request->call.link);
+    if (good_request_id(id)) {
+        memcpy(request->id, id.ptr, id.len);
+    } else {
+        id_format(id_make(clock_wall_ms(worker->node->clock), 0, random_u64(&worker->worker.random)), request->id);
+    }
+    flow_init(&request->flow, request_states);
+    http_conn_set_data(conn, request);
+    return request;
+}
+
+static void on_request(void *ctx, struct http_conn *conn, struct http_request *http)
+{
+    flow_run(&request_new(ctx, conn, http)->flow);
+}
+
+static void on_bad(void *ctx, struct http_conn *conn, struct http_request *http, enum err err)
+{
+    http->headers_len = 0; /* nothing in it can be trusted */
+    http->method = METHOD_OTHER;
+    struct request *request = request_new(ctx, conn, http);
+    request->flow.at = ARRAY_LEN(request_states) - 2;
+    request->flow.err = err;
+    flow_run(&request->flow);
+}
+
+static void on_gone(void *ctx, struct http_conn *conn)
+{
+    struct request *request = http_conn_data(conn);
+    (void)ctx;
+    if (request != NULL) {
+        call_abandon(&request->call);
+        flow_cancel(&request->flow);
+        request_free(request);
+    }
+}
+
+struct http_handler request_handler(struct node_worker *worker)
+{
+    return (struct http_handler){on_request, on_bad, on_gone, worker};
+}

@@ -1,0 +1,108 @@
+#include "node/upkeep.h"
+
+#include <stdlib.h>
+
+#include "node/call.h"
+
+enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
+
+/* A chore's script under way: one a worker. */
+struct chore_run {
+    struct call call;
+    struct arena arena;
+};
+
+void upkeep_publish(struct node_worker *worker)
+{
+    const struct actors *actors = &worker->actors;
+    atomic_store_explicit(&worker->actors_live, actors_live(actors), memory_order_relaxed);
+    atomic_store_explicit(&worker->mails, actors->mails, memory_order_relaxed);
+    atomic_store_explicit(&worker->activated, actors->activated, memory_order_relaxed);
+    atomic_store_explicit(&worker->passivated, actors->passivated, memory_order_relaxed);
+    atomic_store_explicit(&worker->overloaded, actors->overloaded, memory_order_relaxed);
+}
+
+static void chore_free(struct chore_run *run)
+{
+    reply_close(&run->call.reply);
+    arena_close(&run->arena);
+    free(run);
+}
+
+static void chore_done(struct call *call)
+{
+    struct chore_run *run = container_of(call, struct chore_run, call);
+    struct node_worker *worker = call->worker;
+    log_text(worker->node->log, LOG_INFO, "left-over work taken up", "%s: %s", call->op->name, err_code(call->err));
+    worker->sweeping = false;
+    chore_free(run);
+}
+
+/* Runs the chore if this partition has something overdue. */
+static bool try_chore(struct node_worker *worker, const struct kind *kind, const struct chore *chore, unsigned partition)
+{
+    struct chore_run *run = mem_zalloc(sizeof *run);
+    const struct op *op = kind_op(kind, chore->op);
+    void *in = arena_zalloc(&run->arena, op->in_size);
+    struct rows *rows = state_reader_rows(worker->reader, partition);
+    if (!chore->find(rows, clock_wall_ms(worker->node->clock), &run->arena, in)) {
+        chore_free(run);
+        return false;
+    }
+    run->call = (struct call){.worker = worker, .kind = kind, .op = op, .caller = {.role = ROLE_ADMIN}, .arena = &run->arena, .in = in,
+                              .remote = BYTES_LIT("node"), .done = chore_done};
+    worker->sweeping = true;
+    call_start(&run->call);
+    return true;
+}
+
+static void look_for_chores(struct node_worker *worker)
+{
+    if (worker->sweeping || atomic_load(&worker->node->stopping) || state_reader_renew(worker->reader) != OK) {
+        return;
+    }
+    worker->reader_seq = 1; /* open: closed at the turn's end; a call renews it */
+    for (size_t k = 0; kinds[k] != NULL; k++) {
+        for (const struct chore *chore = kinds[k]->chores; chore != NULL && chore->name != NULL; chore++) {
+            list_each(link, &worker->partitions) {
+                struct partition *partition = container_of(link, struct partition, link);
+                if (partition->number > 0 && atomic_load(&partition->leader) &&
+                    try_chore(worker, kinds[k], chore, partition->number)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+static void on_upkeep(struct timer *timer)
+{
+    struct node_worker *worker = container_of(timer, struct node_worker, upkeep);
+    int64_t idle_ms = worker->node->config.actor_idle_ms;
+    (void)actors_passivate(&worker->actors, worker->worker.now_ms - idle_ms, PASSIVATE_MOST);
+    log_flush(worker->node->log);
+    if (++worker->next_chore % CHORE_EVERY == 0) {
+        look_for_chores(worker);
+    }
+    worker_timer(&worker->worker, &worker->upkeep, UPKEEP_MS);
+}
+
+void upkeep_start(struct node_worker *worker)
+{
+    worker->upkeep.fire = on_upkeep;
+    worker_timer(&worker->worker, &worker->upkeep, UPKEEP_MS);
+}
+
+void upkeep_stop(struct node_worker *worker)
+{
+    struct list *next;
+    timers_clear(&worker->worker.timers, &worker->upkeep);
+    for (struct list *link = worker->calls.next; link != &worker->calls; link = next) {
+        struct call *call = container_of(link, struct call, link);
+        next = link->next;
+        if (call->done == chore_done) {
+            call_abandon(call);
+            chore_free(container_of(call, struct chore_run, call));
+        }
+    }
+}
