@@ -81,7 +81,12 @@ struct id turn_new_id(struct turn *turn)
     uint64_t z = turn->seed + 0x9e3779b97f4a7c15ULL * ++turn->ids;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
     z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-    return id_make(turn->now_ms, turn->partition, z ^ z >> 31);
+    z ^= z >> 31;
+    /* Within a millisecond ids sort as they were made (RFC 9562 section 6.2, method 1): 14 bits of
+     * sequence ahead of 48 random ones. */
+    enum { SEQUENCE_MAX = (1 << 14) - 1, RANDOM_BITS = 48 };
+    uint64_t sequence = turn->sequence < SEQUENCE_MAX ? turn->sequence : SEQUENCE_MAX;
+    return id_make(turn->now_ms, turn->partition, sequence << RANDOM_BITS | (z & ((1ULL << RANDOM_BITS) - 1)));
 }
 
 void turn_notify(struct turn *turn, enum notice_topic topic, struct bytes payload)

@@ -80,6 +80,7 @@ struct turn {
     uint64_t version; /* of what is written now: the log index */
     uint64_t if_match; /* 0: no condition */
     uint64_t seed;     /* drawn by the proposer */
+    uint64_t sequence; /* commands of this partition with the same stamp before this one */
     unsigned ids;
     struct notice notices[NOTICES_MAX];
     size_t notices_len;

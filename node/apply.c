@@ -227,7 +227,7 @@ static enum err idem_keep(struct rows *rows, const struct command *command, stru
 
 static enum err run_reducer(struct rows *rows, const struct apply_context *context, uint16_t group,
                             const struct apply_entry *entry, const struct command *command,
-                            const struct op *op, struct outcome *out)
+                            const struct op *op, uint64_t sequence, struct outcome *out)
 {
     void *in = arena_zalloc(&out->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
     if (op->in != NULL) {
@@ -236,7 +236,7 @@ static enum err run_reducer(struct rows *rows, const struct apply_context *conte
     struct turn turn = {.rows = rows, .arena = &out->arena, .partition = group, .partitions = context->partitions,
                         .key = command->key, .caller = {command->account, command->session, (enum role)command->role},
                         .now_ms = command->stamped_ms, .version = entry->index,
-                        .if_match = (uint64_t)command->if_match, .seed = command->seed};
+                        .if_match = (uint64_t)command->if_match, .seed = command->seed, .sequence = sequence};
     enum err err = op->reduce(&turn, in, &out->reply);
     if (is_storage_failure(err)) {
         return err;
@@ -260,11 +260,11 @@ static enum err run_command(struct state *state, const struct apply_context *con
             return err;
         }
     }
-    uint64_t before = state_partition_edit(state, group)->set_hash;
-    TRY(run_reducer(rows, context, group, entry, command, op, out));
+    const struct state_partition *book = state_partition_edit(state, group);
+    uint64_t before = book->set_hash;
+    TRY(run_reducer(rows, context, group, entry, command, op, entry->index - book->stamped_index, out));
     if (out->err != OK) {
-        /* A reducer checks before it writes: one that failed has changed nothing. */
-        CHECK(state_partition_edit(state, group)->set_hash == before);
+        CHECK(book->set_hash == before); /* a reducer checks before it writes: it has changed nothing */
     }
     return idem && err_status(out->err) < 500 && (op->flags & OP_SECRET) == 0 ? idem_keep(rows, command, out) : OK;
 }
@@ -285,7 +285,11 @@ static enum err apply_command(struct state *state, const struct apply_context *c
     out->kind = command.kind;
     out->op = command.op;
     out->stamped_ms = command.stamped_ms;
-    state_partition_edit(state, group)->stamped_ms = command.stamped_ms;
+    struct state_partition *book = state_partition_edit(state, group);
+    if (command.stamped_ms > book->stamped_ms) {
+        book->stamped_ms = command.stamped_ms;
+        book->stamped_index = entry->index;
+    }
     TRY(expire_requests(rows, command.stamped_ms));
     if (id_ms(command.request_id) < command.stamped_ms - LIMIT_REQUEST_WINDOW_MS) {
         out->err = ERR_STALE_REQUEST;

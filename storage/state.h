@@ -17,6 +17,7 @@ enum { STATE_TABLES = 64 };
 struct state_partition {
     uint64_t applied_index, applied_term;
     int64_t stamped_ms;            /* newest stamped time */
+    uint64_t stamped_index;        /* the first entry stamped with it */
     uint64_t set_hash;             /* sum of the checksums of all rows */
     uint64_t counts[STATE_TABLES]; /* rows a table */
 };

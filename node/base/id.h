@@ -1,6 +1,6 @@
 /* 128-bit ids: UUID version 8 (RFC 9562 section 5.8): 48 bits of milliseconds, then the
- * version nibble, 12 bits of partition, the variant bits, and 62 random bits. Byte order is
- * time order. */
+ * version nibble, 12 bits of partition, the variant bits, and 62 bits of chance (of which a
+ * reducer uses the first 14 as a sequence within the millisecond). Byte order is time order. */
 #ifndef BELFRY_BASE_ID_H
 #define BELFRY_BASE_ID_H
 

@@ -18,6 +18,7 @@ struct http_parser {
     uint64_t length; /* of an identity body */
     bool told_continue, complete, header_done;
     struct buf body; /* a chunked body, decoded */
+    const uint8_t *base; /* where the message stood when its head was parsed */
     struct http_request *request;
 };
 
@@ -301,6 +302,7 @@ static enum http_parse parse_head(struct http_parser *parser, struct bytes data)
         return bad(parser, err_of_llhttp(parser, code));
     }
     split_target(parser->request);
+    parser->base = data.ptr;
     parser->head = head;
     parser->consumed = head;
     parser->stage = (parser->llhttp.flags & F_CHUNKED) != 0 ? STAGE_CHUNKED : STAGE_LENGTH;
@@ -338,12 +340,35 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
     return HTTP_MORE;
 }
 
+static void rebase_bytes(struct bytes *bytes, const uint8_t *from, const uint8_t *to)
+{
+    if (bytes->ptr != NULL) {
+        bytes->ptr = to + (bytes->ptr - from);
+    }
+}
+
+/* The buffer has grown and moved since the head was parsed. */
+static void rebase(struct http_parser *parser, struct http_request *request, const uint8_t *to)
+{
+    rebase_bytes(&request->target, parser->base, to);
+    rebase_bytes(&request->path, parser->base, to);
+    rebase_bytes(&request->query, parser->base, to);
+    for (size_t i = 0; i < request->headers_len; i++) {
+        rebase_bytes(&request->headers[i].name, parser->base, to);
+        rebase_bytes(&request->headers[i].value, parser->base, to);
+    }
+    parser->base = to;
+}
+
 enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data,
                                  struct http_request *request, size_t *out_used)
 {
     parser->request = request;
     if (parser->err != OK) {
         return HTTP_BAD;
+    }
+    if (parser->stage != STAGE_HEAD && parser->base != data.ptr) {
+        rebase(parser, request, data.ptr);
     }
     if (parser->stage == STAGE_HEAD) {
         enum http_parse parsed = parse_head(parser, data);
