@@ -387,6 +387,11 @@ static enum err scan_records(struct scan *scan)
         if (header.batch < scan->batch) {
             return damage(scan, "batch numbers go backwards");
         }
+        /* Whatever the segments before held at their ends must have been read. */
+        if (header.type == RECORD_LAST && scan->log->list_len > 1 &&
+            header.index != scan->log->last_index[header.group]) {
+            return damage(scan, "entries of the segment before are missing");
+        }
         take(scan, &header);
     }
     return OK;
@@ -408,7 +413,7 @@ static enum err scan_segment(struct scan *scan, bool newest)
     scan->chain = 0;
     TRY(scan_records(scan));
     bool blank = all_zero(scan->data + scan->at, scan->size - scan->at);
-    if (!newest && (!blank || scan->at == 0 || !scan->last_sealed)) {
+    if (!newest && (!blank || scan->at == 0)) {
         return damage(scan, "the segment ends early, though a later one exists");
     }
     if (newest && scan->size != scan->log->options.segment_bytes && scan->at > 0 &&
@@ -498,7 +503,7 @@ static enum err open_all(struct segments *log, struct numbers *numbers, struct s
     }
     log->at = scan->at;
     log->chain = scan->chain;
-    log->batch = scan->batch + 1;
+    log->batch = scan->last_sealed ? scan->batch + 1 : scan->batch; /* a torn batch is gone on with */
     return count > 0 && scan->at > 0 ? OK : roll(log);
 }
 

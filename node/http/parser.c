@@ -262,13 +262,13 @@ static enum err find_head(struct http_parser *parser, struct bytes data, size_t 
     }
 }
 
-static enum err err_of_llhttp(const struct http_parser *parser, llhttp_errno_t code)
+static enum err err_of_llhttp(const struct http_parser *parser, struct bytes data, llhttp_errno_t code)
 {
     if (parser->err != OK) {
         return parser->err;
     }
     switch (code) {
-    case HPE_INVALID_METHOD: return ERR_NOT_IMPLEMENTED;
+    case HPE_INVALID_METHOD: return data.ptr[0] >= 'A' && data.ptr[0] <= 'Z' ? ERR_NOT_IMPLEMENTED : ERR_BAD_REQUEST;
     case HPE_INVALID_VERSION: return ERR_HTTP_VERSION;
     default: return ERR_BAD_REQUEST;
     }
@@ -299,7 +299,7 @@ static enum http_parse parse_head(struct http_parser *parser, struct bytes data)
     parser->request->headers_len = 0;
     llhttp_errno_t code = llhttp_execute(&parser->llhttp, (const char *)data.ptr, head);
     if (!parser->header_done || (code != HPE_OK && code != HPE_PAUSED)) {
-        return bad(parser, err_of_llhttp(parser, code));
+        return bad(parser, err_of_llhttp(parser, data, code));
     }
     split_target(parser->request);
     parser->base = data.ptr;
@@ -330,7 +330,7 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
         return HTTP_DONE;
     }
     if (code != HPE_OK) {
-        return bad(parser, err_of_llhttp(parser, code));
+        return bad(parser, err_of_llhttp(parser, data, code));
     }
     parser->consumed = data.len;
     /* Chunk extensions and trailers are overhead that a client could send for ever. */

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8 };
+enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8, LINGER_MS = 2000 };
 
 struct listener {
     struct list link;
@@ -22,7 +22,9 @@ struct listener {
     } uv;
 };
 
-enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING };
+/* PHASE_LINGER: the last answer is out, our side is closed; what still comes is read and thrown away,
+ * so that the answer is not lost to a reset (RFC 9112 section 9.6). */
+enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING, PHASE_LINGER };
 
 struct http_conn {
     struct list link;
@@ -36,7 +38,8 @@ struct http_conn {
     struct timer timer;
     int64_t deadline_ms;
     enum conn_phase phase;
-    bool local, closing, peer_done, close_after, running, writing, reading;
+    bool local, closing, peer_done, close_after, linger, running, writing, reading;
+    uv_shutdown_t shutdown;
     char remote[INET6_ADDRSTRLEN];
     struct http_parser *parser;
     struct http_request *request;
@@ -106,10 +109,12 @@ static void on_deadline(struct timer *timer)
     case PHASE_BODY:
         conn->phase = PHASE_BUSY;
         conn->close_after = true;
+        conn->linger = true;
         server->handler.bad(server->handler.ctx, conn, conn->request, ERR_REQUEST_TIMEOUT);
         return;
     case PHASE_IDLE:
-    case PHASE_SENDING: conn_close(conn); return;
+    case PHASE_SENDING:
+    case PHASE_LINGER: conn_close(conn); return;
     case PHASE_BUSY: /* the handler has its own deadlines */
         timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS);
         return;
@@ -120,6 +125,13 @@ static void on_deadline(struct timer *timer)
 
 static void after_write(struct http_conn *conn)
 {
+    if (conn->linger && !conn->peer_done &&
+        uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
+        conn->in.len = 0;
+        conn_deadline(conn, PHASE_LINGER, LINGER_MS);
+        timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
+        return;
+    }
     if (conn->close_after || (conn->peer_done && conn->in.len == 0 && conn->more.len == 0)) {
         conn_close(conn);
         return;
@@ -223,6 +235,7 @@ static void process(struct http_conn *conn)
         } else if (parsed == HTTP_BAD) {
             conn->phase = PHASE_BUSY;
             conn->close_after = true;
+            conn->linger = true;
             conn->started_ns = clock_boot_ns(conn->server->worker->clock);
             conn->server->handler.bad(conn->server->handler.ctx, conn, conn->request, http_parser_err(conn->parser));
         } else {
@@ -326,7 +339,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     atomic_fetch_add_explicit(&conn->server->stats.bytes_in, (uint64_t)n, memory_order_relaxed);
-    if (conn->phase == PHASE_BUSY) {
+    if (conn->phase == PHASE_LINGER) {
+        return;
+    }
+    if (conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING) {
         buf_add(&conn->more, buf->base, (size_t)n);
         if (conn->more.len > LIMIT_OUT_BYTES) {
             (void)uv_read_stop(stream);

@@ -28,6 +28,7 @@ class Node:
         self.dir = tempfile.mkdtemp(prefix="belfry-")
         self.data = os.path.join(self.dir, "data")
         self.flags = list(flags)
+        self.listen = "127.0.0.1:0"
         self.process = None
         self.port = None
 
@@ -35,7 +36,7 @@ class Node:
         self.log = open(os.path.join(self.dir, "log"), "ab")
         at = self.log.tell()
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", self.data, "--listen", "127.0.0.1:0", *CHEAP, *self.flags, *flags],
+            [BINARY, "serve", "--data", self.data, "--listen", self.listen, *CHEAP, *self.flags, *flags],
             stderr=self.log, stdout=self.log)
         until = time.monotonic() + timeout * SLOW
         while time.monotonic() < until:
@@ -149,10 +150,13 @@ class Client:
 def raw(port, data, parts=None, wait=True):
     """Sends bytes as they are and returns all that comes until the node closes or goes silent."""
     with socket.create_connection(("127.0.0.1", port), timeout=5 * SLOW) as s:
-        for part in parts or [data]:
-            s.sendall(part)
-            if parts:
-                time.sleep(0.01)
+        try:
+            for part in parts or [data]:
+                s.sendall(part)
+                if parts:
+                    time.sleep(0.002)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the node has heard enough
         s.settimeout(0.5 * SLOW if wait else 0.05)
         out = b""
         try:

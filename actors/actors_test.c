@@ -1,0 +1,270 @@
+/* The kinds' reducers over the model rows: random commands, the invariants after each of them; and the
+ * same commands once more on a second replica must give the same rows. */
+#include "actors/auth/auth.h"
+#include "actors/kind.h"
+#include "actors/reminders/reminders.h"
+#include "actors/system/system.h"
+#include "tests/support/model_rows.h"
+#include "tests/support/test.h"
+
+struct replica {
+    struct model_rows rows;
+    uint64_t index;
+};
+
+static enum err apply(struct replica *replica, const struct kind *kind, uint8_t tag, struct bytes key, struct id caller,
+                      struct bytes params, int64_t now, uint64_t seed, struct reply *reply)
+{
+    struct arena arena = {0};
+    const struct op *op = kind_op(kind, tag);
+    void *in = arena_zalloc(&arena, op->in_size);
+    assert_int_equal(field_unpack(op->in, params, in), OK);
+    size_t rows_before = replica->rows.len;
+    struct turn turn = {.rows = &replica->rows.rows, .arena = &arena, .partition = 1, .partitions = 1, .key = key,
+                        .caller = {caller, {{0}}, ROLE_USER}, .now_ms = now, .version = ++replica->index, .seed = seed};
+    enum err err = op->reduce(&turn, in, reply);
+    assert_true(err == OK || replica->rows.len == rows_before); /* what failed has written nothing */
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        if (kinds[i]->check != NULL) {
+            assert_int_equal(kinds[i]->check(&replica->rows.rows, &arena), OK);
+        }
+    }
+    arena_close(&arena);
+    return err;
+}
+
+struct world {
+    struct replica replicas[2];
+    struct random random;
+    int64_t now;
+    uint64_t results[ERR_COUNT];
+};
+
+/* Applies to both replicas and returns what both answered. */
+static enum err run(struct world *world, const struct kind *kind, uint8_t tag, struct bytes key, struct id caller,
+                    const void *in, struct reply *reply)
+{
+    struct buf params = {0};
+    struct reply second = {0};
+    uint64_t seed = random_u64(&world->random);
+    world->now += (int64_t)below(&world->random, 3);
+    field_pack(&params, kind_op(kind, tag)->in, in);
+    enum err err = apply(&world->replicas[0], kind, tag, key, caller, buf_bytes(&params), world->now, seed, reply);
+    assert_int_equal(apply(&world->replicas[1], kind, tag, key, caller, buf_bytes(&params), world->now, seed, &second), err);
+    assert_true(bytes_eq(buf_bytes(&reply->body), buf_bytes(&second.body)));
+    reply_close(&second);
+    buf_free(&params);
+    world->results[err]++;
+    return err;
+}
+
+static void world_open(struct world *world, uint64_t seed)
+{
+    *world = (struct world){.now = 1000000};
+    random_init_seed(&world->random, seed);
+    model_rows_init(&world->replicas[0].rows);
+    model_rows_init(&world->replicas[1].rows);
+}
+
+static void world_close(struct world *world)
+{
+    const struct model_rows *a = &world->replicas[0].rows, *b = &world->replicas[1].rows;
+    assert_int_equal(a->len, b->len);
+    for (size_t i = 0; i < a->len; i++) {
+        assert_true(a->list[i].table == b->list[i].table && bytes_eq(a->list[i].key, b->list[i].key) &&
+                    bytes_eq(a->list[i].value, b->list[i].value));
+    }
+    model_rows_close(&world->replicas[0].rows);
+    model_rows_close(&world->replicas[1].rows);
+}
+
+enum { ACCOUNTS = 6, NAMES = 4 };
+
+static struct id account_id(uint64_t n)
+{
+    return id_make(1000, 1, n);
+}
+
+static void create_account(struct world *world, struct id id, const char *name)
+{
+    struct create in = {0};
+    struct reply reply = {0};
+    FIELD_SET(create_fields, &in, struct create, username, bytes_str(name));
+    FIELD_SET(create_fields, &in, struct create, email, bytes_str(name));
+    FIELD_SET(create_fields, &in, struct create, password, BYTES_LIT("phc"));
+    FIELD_SET(new_session_fields, &in.session, struct new_session, family, BYTES_LIT("family"));
+    FIELD_SET(new_session_fields, &in.session, struct new_session, secret, BYTES_LIT("secret"));
+    in.set.has |= field_bit(5);
+    (void)run(world, &auth_kind, AUTH_CREATE, id_bytes(&id), id, &in, &reply);
+    reply_close(&reply);
+}
+
+/* Tags and layouts of the reminders' commands as clients of the log see them. */
+struct body {
+    struct fieldset set;
+    struct id id;
+    struct bytes title, content;
+    int64_t due_at;
+    bool public, completed;
+    int status;
+    struct bytes assignee;
+    struct id assignee_id;
+};
+enum { DO_CREATE = 32, DO_PUT, DO_PATCH, DO_DELETE };
+
+static struct id some_reminder(struct world *world)
+{
+    const struct model_rows *rows = &world->replicas[0].rows;
+    struct id id = id_make(world->now, 1, random_u64(&world->random));
+    size_t from = below(&world->random, rows->len + 1);
+    for (size_t i = from; i < rows->len; i++) {
+        if (rows->list[i].table == TABLE_REMINDER) {
+            memcpy(id.b, rows->list[i].key.ptr, sizeof id.b);
+            break;
+        }
+    }
+    return id;
+}
+
+static void random_body(struct world *world, const struct field *fields, struct body *body)
+{
+    for (size_t i = 0; fields[i].name != NULL; i++) {
+        if (below(&world->random, 2) == 0 || strcmp(fields[i].name, "title") == 0) {
+            body->set.has |= field_bit(i);
+        }
+    }
+    body->id = some_reminder(world);
+    body->title = BYTES_LIT("title");
+    body->content = BYTES_LIT("content");
+    body->due_at = world->now;
+    body->public = below(&world->random, 2) == 0;
+    body->status = (int)below(&world->random, 3);
+    body->completed = below(&world->random, 2) == 0;
+    body->assignee = BYTES_LIT("somebody");
+    body->assignee_id = account_id(below(&world->random, ACCOUNTS));
+    uint64_t pair = field_bit(7) | field_bit(8); /* assignee and its id come together */
+    body->set.has = (body->set.has & pair) != 0 ? body->set.has | pair : body->set.has;
+}
+
+static void test_reminders_keep_their_invariants(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, test_seed(__func__));
+    for (uint64_t n = 0; n < ACCOUNTS; n++) {
+        create_account(&world, account_id(n), "name");
+    }
+    for (int step = 0; step < 1500; step++) {
+        static const uint8_t tags[] = {DO_CREATE, DO_CREATE, DO_PUT, DO_PATCH, DO_PATCH, DO_DELETE};
+        uint8_t tag = tags[below(&world.random, ARRAY_LEN(tags))];
+        struct id caller = account_id(below(&world.random, ACCOUNTS));
+        struct body body = {0};
+        struct reply reply = {0};
+        random_body(&world, kind_op(&reminders_kind, DO_PATCH)->in, &body);
+        (void)run(&world, &reminders_kind, tag, id_bytes(&caller), caller, &body, &reply);
+        reply_close(&reply);
+        if (below(&world.random, 100) == 0) {
+            struct forget forget = {.set.has = 1, .account = account_id(below(&world.random, ACCOUNTS))};
+            assert_int_equal(run(&world, &auth_kind, AUTH_FORGET, id_bytes(&forget.account), caller, &forget, &reply), OK);
+            reply_close(&reply);
+        }
+    }
+    assert_true(world.results[OK] > 300 && world.results[ERR_NOT_FOUND] > 0 && world.results[ERR_FORBIDDEN] > 0 &&
+                world.results[ERR_INVALID_FIELDS] > 0);
+    world_close(&world);
+}
+
+/* Any interleaving of sagas, sweepers and repeats: a name never belongs to two accounts, and once all
+ * is settled each name belongs to a live account or to nobody. */
+static void test_names_and_accounts_settle(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, test_seed(__func__));
+    for (int step = 0; step < 3000; step++) {
+        char key[8];
+        uint64_t name = below(&world.random, NAMES);
+        (void)snprintf(key, sizeof key, "%cname%d", name % 2 == 0 ? 'u' : 'e', (int)name);
+        struct name_in in = {.set.has = 1, .account = account_id(below(&world.random, 200))};
+        struct forget none = {0};
+        struct reply reply = {0};
+        switch (below(&world.random, 6)) {
+        case 0:
+        case 1: (void)run(&world, &auth_kind, AUTH_RESERVE_NAME, bytes_str(key), in.account, &in, &reply); break;
+        case 2: create_account(&world, in.account, key + 1); break;
+        case 3: /* a saga that goes on, or the sweeper: only with what the account's partition says */
+        case 4: {
+            struct settle_name pending = {0};
+            struct settled settled = {0};
+            struct arena arena = {0};
+            if (name_find_pending(&world.replicas[0].rows.rows, world.now + 1000000, &arena, &pending)) {
+                struct name_in by = {.set.has = 1, .account = pending.account};
+                assert_int_equal(run(&world, &auth_kind, AUTH_SETTLE, id_bytes(&by.account), by.account, &none, &reply), OK);
+                assert_int_equal(field_unpack(settled_fields, buf_bytes(&reply.body), &settled), OK);
+                reply_close(&reply);
+                enum err err = run(&world, &auth_kind, settled.live ? AUTH_CONFIRM_NAME : AUTH_FREE_NAME, pending.name, by.account, &by, &reply);
+                assert_int_equal(err, OK);
+            }
+            arena_close(&arena);
+            break;
+        }
+        case 5: (void)run(&world, &auth_kind, AUTH_CONFIRM_NAME, bytes_str(key), in.account, &in, &reply); break;
+        }
+        reply_close(&reply);
+    }
+    assert_true(world.results[OK] > 500 && world.results[ERR_CONFLICT] > 0 && world.results[ERR_USERNAME_TAKEN] > 0 &&
+                world.results[ERR_EMAIL_TAKEN] > 0);
+    world_close(&world);
+}
+
+static void test_revocations_are_kept_as_long_as_tokens_live(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world, test_seed(__func__));
+    for (int step = 0; step < 400; step++) {
+        struct revoke in = {0};
+        struct reply reply = {0};
+        in.set.has = below(&world.random, 2) == 0 ? 1 : 2;
+        in.account = in.session = account_id(below(&world.random, 20));
+        assert_int_equal(run(&world, &system_kind, SYSTEM_REVOKE, system_address.key, account_id(0), &in, &reply), OK);
+        reply_close(&reply);
+        world.now += (int64_t)below(&world.random, 60000);
+    }
+    uint64_t rows = world.replicas[0].rows.len;
+    assert_true(rows <= 2 * 400 && rows > 2); /* expired rows went, in bounded steps */
+    world_close(&world);
+}
+
+static void test_ids_and_names_are_placed_in_existing_partitions(void **state)
+{
+    (void)state;
+    struct random random;
+    unsigned seen[17] = {0};
+    random_init_seed(&random, test_seed(__func__));
+    for (int i = 0; i < 2000; i++) {
+        uint64_t name = random_u64(&random);
+        unsigned partition = partition_of_name(bytes_of(&name, sizeof name), 16);
+        assert_true(partition >= 1 && partition <= 16);
+        seen[partition]++;
+    }
+    for (unsigned p = 1; p <= 16; p++) {
+        assert_true(seen[p] > 60);
+    }
+    assert_false(id_is_placed(id_make(1, 0, 1), 16) || id_is_placed(id_make(1, 17, 1), 16));
+    assert_true(id_is_placed(id_make(1, 16, 1), 16));
+    struct turn turn = {.partition = 3, .now_ms = 1000, .seed = 5, .sequence = 1};
+    struct id first = turn_new_id(&turn), second;
+    turn.sequence = 2;
+    second = turn_new_id(&turn);
+    assert_true(memcmp(first.b, second.b, sizeof first.b) < 0); /* order within a millisecond */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reminders_keep_their_invariants),
+                                       cmocka_unit_test(test_names_and_accounts_settle),
+                                       cmocka_unit_test(test_revocations_are_kept_as_long_as_tokens_live),
+                                       cmocka_unit_test(test_ids_and_names_are_placed_in_existing_partitions)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
