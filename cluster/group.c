@@ -210,6 +210,7 @@ enum err group_open(const struct group_options *options, const struct group_star
     group->ring_cap = RING + start->entries_len;
     group->ring = mem_zalloc(group->ring_cap * sizeof *group->ring);
     CHECK(raft_init(&group->raft, NULL, NULL, options->replica, "self") == 0);
+    group->raft.tracer = NULL; /* it formats every step into one static buffer, shared by all threads */
     raft_seed(&group->raft, (unsigned)options->seed);
     raft_set_election_timeout(&group->raft, options->election_ms);
     raft_set_heartbeat_timeout(&group->raft, options->heartbeat_ms);

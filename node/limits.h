@@ -60,7 +60,11 @@
 
 /* Storage. */
 #define LIMIT_SEGMENT_BYTES (32ULL * 1024 * 1024)
+#if defined(__SANITIZE_THREAD__)
+#define LIMIT_MAP_BYTES (1ULL << 34)      /* its shadow memory leaves no more room */
+#else
 #define LIMIT_MAP_BYTES (1ULL << 40)      /* address space reserved for the state */
+#endif
 #define LIMIT_DURABLE_MS 2000             /* between durable points */
 #define LIMIT_APPLY_BATCH 1024            /* entries applied in one transaction */
 

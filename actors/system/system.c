@@ -38,7 +38,11 @@ static enum err forget_expired(struct turn *turn)
         struct bytes revoked = bytes_of(time_key.ptr + 8, time_key.len - 8);
         TRY(rows_del(turn->rows, TABLE_REVOKED_TIME, time_key));
         struct revocation row = {0};
-        TRY(rows_get(turn->rows, TABLE_REVOKED, revoked, &value));
+        err = rows_get(turn->rows, TABLE_REVOKED, revoked, &value);
+        if (err == ERR_NOT_FOUND) {
+            continue; /* revoked twice: its row went with the other entry */
+        }
+        TRY(err);
         TRY(field_unpack(revocation_fields, value, &row));
         if (row.until_ms <= turn->now_ms) { /* it may have been revoked again since */
             TRY(rows_del(turn->rows, TABLE_REVOKED, revoked));

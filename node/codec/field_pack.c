@@ -113,7 +113,9 @@ static bool unpack_value(const struct field *field, const msgpack_object *object
     switch ((enum field_type)field->type) {
     case TYPE_STRING: return unpack_bytes(object, MSGPACK_OBJECT_STR, to);
     case TYPE_BYTES: return unpack_bytes(object, MSGPACK_OBJECT_BIN, to);
-    case TYPE_BOOL: *(bool *)to = object->via.boolean; return object->type == MSGPACK_OBJECT_BOOLEAN;
+    case TYPE_BOOL:
+        *(bool *)to = object->type == MSGPACK_OBJECT_BOOLEAN && object->via.boolean;
+        return object->type == MSGPACK_OBJECT_BOOLEAN;
     case TYPE_INT:
     case TYPE_TIME: return unpack_int(object, to);
     case TYPE_ID:
@@ -166,11 +168,75 @@ static bool unpack_object(const struct field *fields, const msgpack_object *obje
     return true;
 }
 
+/* Big-endian number of `size` bytes at ptr. */
+static uint64_t be(const uint8_t *ptr, size_t size)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; i++) {
+        value = value << 8 | ptr[i];
+    }
+    return value;
+}
+
+/* How an object starts: bytes of its head, bytes of data behind it, objects inside it. */
+struct head {
+    size_t head;
+    uint64_t data, items;
+};
+
+static struct head head_of(struct bytes left)
+{
+    uint8_t c = left.ptr[0];
+    if (c < 0x80 || c >= 0xe0) {
+        return (struct head){1, 0, 0};
+    }
+    if (c < 0xa0) {
+        return (struct head){1, 0, c < 0x90 ? 2ULL * (c & 15U) : c & 15U};
+    }
+    if (c < 0xc0) {
+        return (struct head){1, c & 31U, 0};
+    }
+    static const struct { uint8_t length, data, per_item; } kinds[] = {
+        {0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0},             /* nil, unused, false, true */
+        {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* bin */
+        {1, 1, 0}, {2, 1, 0}, {4, 1, 0},                        /* ext: a type byte too */
+        {0, 4, 0}, {0, 8, 0},                                   /* float */
+        {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* uint */
+        {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* int */
+        {0, 2, 0}, {0, 3, 0}, {0, 5, 0}, {0, 9, 0}, {0, 17, 0}, /* fixext */
+        {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* str */
+        {2, 0, 1}, {4, 0, 1}, {2, 0, 2}, {4, 0, 2}};            /* array, map */
+    size_t length = kinds[c - 0xc0].length;
+    uint64_t count = left.len > length ? be(left.ptr + 1, length) : UINT32_MAX;
+    uint64_t per_item = kinds[c - 0xc0].per_item;
+    return (struct head){1 + length, kinds[c - 0xc0].data + (per_item == 0 ? count : 0), count * per_item};
+}
+
+/* Each object takes a byte at least: a count that promises more than there are bytes is a lie, found
+ * here before memory is set aside for it. */
+static bool is_bounded(struct bytes left)
+{
+    uint64_t wanted = 1;
+    while (wanted > 0) {
+        if (left.len == 0 || wanted > left.len) {
+            return false;
+        }
+        struct head head = head_of(left);
+        if (head.head > left.len || head.data > left.len - head.head) {
+            return false;
+        }
+        size_t size = head.head + (size_t)head.data;
+        left = bytes_of(left.ptr + size, left.len - size);
+        wanted += head.items - 1;
+    }
+    return true;
+}
+
 /* Parses one msgpack object; the zone holds its tree and must be destroyed. */
 static bool parse(struct bytes packed, msgpack_zone *zone, msgpack_object *out)
 {
     size_t off = 0;
-    return packed.len > 0 &&
+    return is_bounded(packed) &&
            msgpack_unpack((const char *)packed.ptr, packed.len, &off, zone, out) ==
                MSGPACK_UNPACK_SUCCESS &&
            off == packed.len;
@@ -240,7 +306,7 @@ static bool json_value(struct buf *out, const struct field *field, const msgpack
         json_text_add(out, raw);
         return true;
     case TYPE_BOOL:
-        if (object->via.boolean) {
+        if (object->type == MSGPACK_OBJECT_BOOLEAN && object->via.boolean) {
             buf_add_lit(out, "true");
         } else {
             buf_add_lit(out, "false");

@@ -1,0 +1,146 @@
+/* The parser on a table of messages, whole, a byte at a time, and in a buffer that moves; the refused
+ * ones are in tests/e2e/http_test.py too, through the socket. */
+#include "node/http/http.h"
+#include "tests/support/test.h"
+
+struct message {
+    const char *text;
+    enum err err;     /* OK: parsed */
+    const char *body; /* of a parsed one */
+};
+
+#define HOST "Host: a\r\n"
+#define CHUNKED "POST /p?q=1 HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+
+static const struct message messages[] = {
+    {"GET / HTTP/1.1\r\n" HOST "\r\n", OK, ""},
+    {"\r\nGET / HTTP/1.1\r\n" HOST "\r\n", OK, ""},
+    {"GET / HTTP/1.0\r\n\r\n", OK, ""},
+    {"POST /p HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello", OK, "hello"},
+    {"POST /p HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n", OK, ""},
+    {CHUNKED "5\r\nhello\r\n0\r\n\r\n", OK, "hello"},
+    {CHUNKED "2;x=\"y\"\r\nhe\r\nA\r\nllo world!\r\n0\r\nTrailer: t\r\n\r\n", OK, "hello world!"},
+    {CHUNKED "0\r\n\r\n", OK, ""},
+    {CHUNKED "5\nhello\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "5\r\nhello\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "5\r\nhello\r\n0\r\nX: y\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "5;a\nb\r\nhello\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "ffffffffffffffffff\r\n", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length : 3\r\n\r\nabc", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n", ERR_NOT_IMPLEMENTED, NULL},
+    {"GET / HTTP/1.1\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/1.1\r\n" HOST HOST "\r\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/1.1\r\n" HOST "X: a\r\n b\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/1.1\n" HOST "\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/2.0\r\n" HOST "\r\n", ERR_HTTP_VERSION, NULL},
+    {"BREW / HTTP/1.1\r\n" HOST "\r\n", ERR_NOT_IMPLEMENTED, NULL},
+    {"get / HTTP/1.1\r\n" HOST "\r\n", ERR_BAD_REQUEST, NULL},
+    {"GET / HTTP/1.1\r\n" HOST "Expect: tea\r\n\r\n", ERR_EXPECTATION_FAILED, NULL},
+};
+
+static void check(const struct message *message, enum http_parse parsed, const struct http_parser *parser,
+                  const struct http_request *request, size_t used)
+{
+    if (message->err != OK) {
+        assert_int_equal(parsed, HTTP_BAD);
+        assert_int_equal(http_parser_err(parser), message->err);
+        return;
+    }
+    assert_int_equal(parsed, HTTP_DONE);
+    assert_int_equal(used, strlen(message->text));
+    assert_true(bytes_is(request->body, message->body));
+    assert_true(bytes_start_with(request->path, BYTES_LIT("/")));
+    if (!request->http10) {
+        assert_true(bytes_is(http_header(request, "HOST"), "a"));
+    }
+}
+
+/* Feeds ever longer prefixes, each from a place of its own. */
+static void feed_in_parts(const struct message *message, size_t part)
+{
+    struct http_parser *parser = http_parser_new();
+    struct http_request *request = mem_zalloc(sizeof *request);
+    enum http_parse parsed = HTTP_MORE;
+    size_t used = 0, len = strlen(message->text);
+    uint8_t *place = NULL;
+    for (size_t at = 0; at < len && (parsed == HTTP_MORE || parsed == HTTP_CONTINUE);) {
+        at = at + part < len ? at + part : len;
+        uint8_t *next = mem_copy(message->text, at);
+        free(place);
+        place = next;
+        parsed = http_parser_feed(parser, bytes_of(place, at), request, &used);
+    }
+    check(message, parsed, parser, request, used);
+    free(place);
+    free(request);
+    http_parser_free(parser);
+}
+
+static void test_messages_are_read_the_same_however_they_come(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(messages); i++) {
+        feed_in_parts(&messages[i], strlen(messages[i].text));
+        feed_in_parts(&messages[i], 1);
+        feed_in_parts(&messages[i], 7);
+    }
+}
+
+static void test_random_bytes_never_pass_for_more_than_they_are(void **state)
+{
+    (void)state;
+    struct random random;
+    random_init_seed(&random, test_seed(__func__));
+    struct http_request *request = mem_zalloc(sizeof *request);
+    for (int i = 0; i < 20000; i++) {
+        struct http_parser *parser = http_parser_new();
+        const char *text = messages[below(&random, ARRAY_LEN(messages))].text;
+        size_t len = strlen(text), used = 0;
+        uint8_t *copy = mem_copy(text, len);
+        for (uint64_t flips = below(&random, 4); flips > 0; flips--) {
+            copy[below(&random, len)] = (uint8_t)random_u64(&random);
+        }
+        if (http_parser_feed(parser, bytes_of(copy, len), request, &used) == HTTP_DONE) {
+            assert_true(used <= len && request->body.len <= len);
+        }
+        free(copy);
+        http_parser_free(parser);
+    }
+    free(request);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct http_request *request = mem_zalloc(sizeof *request);
+    static const struct { size_t target, headers, value; enum err err; } cases[] = {
+        {8000, 10, 10, OK}, {9000, 1, 1, ERR_URI_TOO_LONG}, {1, 99, 1, OK}, {1, 100, 1, ERR_HEADERS_TOO_LARGE}, {1, 1, 17000, ERR_HEADERS_TOO_LARGE}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct http_parser *parser = http_parser_new();
+        struct buf text = {0};
+        size_t used;
+        buf_printf(&text, "GET /%0*d HTTP/1.1\r\nHost: a\r\n", (int)cases[i].target, 0);
+        for (size_t h = 0; h < cases[i].headers; h++) {
+            buf_printf(&text, "X: %0*d\r\n", (int)cases[i].value, 0);
+        }
+        buf_add_str(&text, "\r\n");
+        enum http_parse parsed = http_parser_feed(parser, buf_bytes(&text), request, &used);
+        assert_int_equal(http_parser_err(parser), cases[i].err);
+        assert_int_equal(parsed, cases[i].err == OK ? HTTP_DONE : HTTP_BAD);
+        buf_free(&text);
+        http_parser_free(parser);
+    }
+    free(request);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_are_read_the_same_however_they_come),
+                                       cmocka_unit_test(test_random_bytes_never_pass_for_more_than_they_are),
+                                       cmocka_unit_test(test_limits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
