@@ -20,8 +20,15 @@ static enum err apply(struct replica *replica, const struct kind *kind, uint8_t 
     void *in = arena_zalloc(&arena, op->in_size);
     assert_int_equal(field_unpack(op->in, params, in), OK);
     size_t rows_before = replica->rows.len;
-    struct turn turn = {.rows = &replica->rows.rows, .arena = &arena, .partition = 1, .partitions = 1, .key = key,
-                        .caller = {caller, {{0}}, ROLE_USER}, .now_ms = now, .version = ++replica->index, .seed = seed};
+    struct turn turn = {.rows = &replica->rows.rows,
+                        .arena = &arena,
+                        .partition = 1,
+                        .partitions = 1,
+                        .key = key,
+                        .caller = {caller, {{0}}, ROLE_USER},
+                        .now_ms = now,
+                        .version = ++replica->index,
+                        .seed = seed};
     enum err err = op->reduce(&turn, in, reply);
     assert_true(err == OK || replica->rows.len == rows_before); /* what failed has written nothing */
     for (size_t i = 0; kinds[i] != NULL; i++) {
@@ -50,7 +57,8 @@ static enum err run(struct world *world, const struct kind *kind, uint8_t tag, s
     world->now += (int64_t)below(&world->random, 3);
     field_pack(&params, kind_op(kind, tag)->in, in);
     enum err err = apply(&world->replicas[0], kind, tag, key, caller, buf_bytes(&params), world->now, seed, reply);
-    assert_int_equal(apply(&world->replicas[1], kind, tag, key, caller, buf_bytes(&params), world->now, seed, &second), err);
+    assert_int_equal(apply(&world->replicas[1], kind, tag, key, caller, buf_bytes(&params), world->now, seed, &second),
+                     err);
     assert_true(bytes_eq(buf_bytes(&reply->body), buf_bytes(&second.body)));
     reply_close(&second);
     buf_free(&params);
@@ -165,7 +173,8 @@ static void test_reminders_keep_their_invariants(void **state)
         reply_close(&reply);
         if (below(&world.random, 100) == 0) {
             struct forget forget = {.set.has = 1, .account = account_id(below(&world.random, ACCOUNTS))};
-            assert_int_equal(run(&world, &auth_kind, AUTH_FORGET, id_bytes(&forget.account), caller, &forget, &reply), OK);
+            assert_int_equal(run(&world, &auth_kind, AUTH_FORGET, id_bytes(&forget.account), caller, &forget, &reply),
+                             OK);
             reply_close(&reply);
         }
     }
@@ -199,10 +208,12 @@ static void test_names_and_accounts_settle(void **state)
             struct arena arena = {0};
             if (name_find_pending(&world.replicas[0].rows.rows, world.now + 1000000, &arena, &pending)) {
                 struct name_in by = {.set.has = 1, .account = pending.account};
-                assert_int_equal(run(&world, &auth_kind, AUTH_SETTLE, id_bytes(&by.account), by.account, &none, &reply), OK);
+                assert_int_equal(run(&world, &auth_kind, AUTH_SETTLE, id_bytes(&by.account), by.account, &none, &reply),
+                                 OK);
                 assert_int_equal(field_unpack(settled_fields, buf_bytes(&reply.body), &settled), OK);
                 reply_close(&reply);
-                enum err err = run(&world, &auth_kind, settled.live ? AUTH_CONFIRM_NAME : AUTH_FREE_NAME, pending.name, by.account, &by, &reply);
+                enum err err = run(&world, &auth_kind, settled.live ? AUTH_CONFIRM_NAME : AUTH_FREE_NAME, pending.name,
+                                   by.account, &by, &reply);
                 assert_int_equal(err, OK);
             }
             arena_close(&arena);

@@ -46,8 +46,8 @@ void reply_struct(struct reply *reply, const struct field *fields, const void *i
     field_pack(&reply->body, fields, in);
 }
 
-void reply_record(struct reply *reply, const struct field *fields, struct bytes packed,
-                  uint64_t version, uint8_t table, struct bytes key)
+void reply_record(struct reply *reply, const struct field *fields, struct bytes packed, uint64_t version, uint8_t table,
+                  struct bytes key)
 {
     reply->fields = fields;
     reply->version = version;

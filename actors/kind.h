@@ -21,7 +21,16 @@
 enum role { ROLE_NONE, ROLE_USER, ROLE_ADMIN };
 extern const char *const role_names[]; /* as in tokens and JSON: "", "user", "admin" */
 
-enum method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS, METHOD_OTHER };
+enum method {
+    METHOD_GET,
+    METHOD_HEAD,
+    METHOD_POST,
+    METHOD_PUT,
+    METHOD_PATCH,
+    METHOD_DELETE,
+    METHOD_OPTIONS,
+    METHOD_OTHER
+};
 
 /* Who asks. account is none for the anonymous and for the operator's local socket. */
 struct caller {
@@ -54,8 +63,8 @@ void reply_close(struct reply *reply);
 /* The body is this struct. */
 void reply_struct(struct reply *reply, const struct field *fields, const void *in);
 /* The body is this packed record, which is row (table, key). */
-void reply_record(struct reply *reply, const struct field *fields, struct bytes packed,
-                  uint64_t version, uint8_t table, struct bytes key);
+void reply_record(struct reply *reply, const struct field *fields, struct bytes packed, uint64_t version, uint8_t table,
+                  struct bytes key);
 /* One more item of a list. */
 void reply_item(struct reply *reply, const struct field *fields, struct bytes packed);
 /* Refuses one field: ERR_INVALID_FIELDS. */
@@ -76,8 +85,8 @@ struct turn {
     unsigned partition, partitions;
     struct bytes key; /* of the actor */
     struct caller caller;
-    int64_t now_ms;   /* stamped time */
-    uint64_t version; /* of what is written now: the log index */
+    int64_t now_ms;    /* stamped time */
+    uint64_t version;  /* of what is written now: the log index */
     uint64_t if_match; /* 0: no condition */
     uint64_t seed;     /* drawn by the proposer */
     uint64_t sequence; /* commands of this partition with the same stamp before this one */
@@ -118,7 +127,7 @@ struct script {
     int64_t now_ms;
     unsigned partitions;
     const void *in;
-    void *state; /* op->state_size bytes, zeroed */
+    void *state;         /* op->state_size bytes, zeroed */
     struct bytes remote; /* client address, for limits and the audit */
     /* What the step before asked for. */
     enum err err;        /* OK, unless this step catches */
@@ -133,29 +142,40 @@ struct script {
 struct script_services {
     struct rows *(*rows)(struct script *script, unsigned partition);
     void (*read)(struct script *script, unsigned partition);
-    void (*command)(struct script *script, uint8_t kind, uint8_t op, struct address address,
-                    const void *in, bool main);
+    void (*command)(struct script *script, uint8_t kind, uint8_t op, struct address address, const void *in, bool main);
     void (*password)(struct script *script, struct password_job *job, bool verify);
     void (*random)(struct script *script, void *to, size_t len);
-    enum err (*sign)(struct script *script, struct id account, struct id session, enum role role,
-                     struct buf *out);
+    enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, struct buf *out);
     void (*audit)(struct script *script, const char *action, struct bytes user, struct bytes detail);
     int64_t access_token_s;
 };
 
 /* Before the next step: this partition's state here is fresh. */
-static inline void script_read(struct script *s, unsigned partition) { s->services->read(s, partition); }
+static inline void script_read(struct script *s, unsigned partition)
+{
+    s->services->read(s, partition);
+}
 /* The partition's rows, in the step right after script_read. */
-static inline struct rows *script_rows(struct script *s, unsigned partition) { return s->services->rows(s, partition); }
+static inline struct rows *script_rows(struct script *s, unsigned partition)
+{
+    return s->services->rows(s, partition);
+}
 /* Before the next step: the command is applied, its reply in s->answer. main: the one that the
  * client's Idempotency-Key and If-Match speak of. `in` must live as long as the script. */
-static inline void script_command(struct script *s, uint8_t kind, uint8_t op, struct address address,
-                                  const void *in, bool main)
+static inline void script_command(struct script *s, uint8_t kind, uint8_t op, struct address address, const void *in,
+                                  bool main)
 {
     s->services->command(s, kind, op, address, in, main);
 }
-static inline void script_goto(struct script *s, unsigned step) { s->next = step; }
-static inline enum err script_done(struct script *s) { s->done = true; return OK; }
+static inline void script_goto(struct script *s, unsigned step)
+{
+    s->next = step;
+}
+static inline enum err script_done(struct script *s)
+{
+    s->done = true;
+    return OK;
+}
 
 struct step {
     const char *name; /* NULL ends the table */
@@ -184,8 +204,8 @@ struct op {
     const struct field *out;
     size_t state_size; /* script */
     /* Which actor: for commands from scripts the script says so itself. */
-    enum err (*address)(const struct caller *caller, const void *in, struct arena *arena,
-                        unsigned partitions, struct address *out);
+    enum err (*address)(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
+                        struct address *out);
     enum err (*reduce)(struct turn *turn, const void *in, struct reply *reply);
     enum err (*query)(struct look *look, const void *in, struct reply *reply);
     const struct step *steps;
@@ -226,9 +246,19 @@ const struct op *kind_op(const struct kind *kind, uint8_t tag);
 
 /* Table ids. 1 to 9 are the node's own (node/apply.h). */
 enum {
-    TABLE_REVOKED = 10, TABLE_REVOKED_TIME = 11, TABLE_KEYS = 12,
-    TABLE_ACCOUNT = 20, TABLE_SESSION = 21, TABLE_ABORTED = 22, TABLE_NAME = 23, TABLE_PENDING = 24, TABLE_DELETING = 25,
-    TABLE_REMINDER = 40, TABLE_MINE = 41, TABLE_PUBLIC = 42, TABLE_ASSIGNED = 43
+    TABLE_REVOKED = 10,
+    TABLE_REVOKED_TIME = 11,
+    TABLE_KEYS = 12,
+    TABLE_ACCOUNT = 20,
+    TABLE_SESSION = 21,
+    TABLE_ABORTED = 22,
+    TABLE_NAME = 23,
+    TABLE_PENDING = 24,
+    TABLE_DELETING = 25,
+    TABLE_REMINDER = 40,
+    TABLE_MINE = 41,
+    TABLE_PUBLIC = 42,
+    TABLE_ASSIGNED = 43
 };
 
 /* The data partition that holds a name: by its hash, the same on every machine. */

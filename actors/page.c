@@ -89,7 +89,8 @@ static enum err pass(struct page *page, struct id id)
 }
 
 enum err page_fill(struct page *page, const struct field *fields,
-                   bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed, enum err *out_err),
+                   bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed,
+                                enum err *out_err),
                    void *ctx, struct reply *reply)
 {
     unsigned taken = 0, scanned = 0;

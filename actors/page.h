@@ -25,7 +25,8 @@ void page_add_all(struct page *page, uint8_t table, struct bytes prefix);
 /* Asks want for each id, newest first and each once, until the page is full or LIMIT_SCAN_ROWS were
  * looked at; want gives the packed record, or false, with an error if there was one. */
 enum err page_fill(struct page *page, const struct field *fields,
-                   bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed, enum err *out_err),
+                   bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed,
+                                enum err *out_err),
                    void *ctx, struct reply *reply) MUST_USE;
 
 #endif

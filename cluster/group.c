@@ -53,8 +53,7 @@ static void guard_sole_voter_term(struct group *group)
 {
     group->raft.current_term++;
     group->raft.voted_for = group->options.replica;
-    group->options.ops->hard_state(group->options.ctx, group, group->raft.current_term,
-                                   group->raft.voted_for);
+    group->options.ops->hard_state(group->options.ctx, group, group->raft.current_term, group->raft.voted_for);
 }
 
 /* Committed entries that are synced here go to apply, in order. Never beyond what is synced. */
@@ -78,8 +77,7 @@ static void take_entries(struct group *group, const struct raft_update *update)
         uint64_t index = update->entries.index + i;
         struct group_entry *entry = slot(group, index);
         CHECK(entry->payload.ptr == NULL);
-        *entry = (struct group_entry){index, raw->term, (uint8_t)raw->type,
-                                      bytes_of(raw->buf.base, raw->buf.len)};
+        *entry = (struct group_entry){index, raw->term, (uint8_t)raw->type, bytes_of(raw->buf.base, raw->buf.len)};
         group->options.ops->append(group->options.ctx, group, entry);
     }
 }
@@ -130,8 +128,8 @@ struct bytes group_configuration_sole(uint64_t replica, const char *address)
 static enum err start_snapshot(const struct group_start *start, struct raft_snapshot_metadata *out)
 {
     struct raft_buffer buffer = {(void *)(uintptr_t)start->configuration.ptr, start->configuration.len};
-    *out = (struct raft_snapshot_metadata){.index = start->applied_index, .term = start->applied_term,
-                                           .configuration_index = start->configuration_index};
+    *out = (struct raft_snapshot_metadata){
+        .index = start->applied_index, .term = start->applied_term, .configuration_index = start->configuration_index};
     raft_configuration_init(&out->configuration);
     return raft_configuration_decode(&buffer, &out->configuration) == 0 ? OK : ERR_CORRUPT;
 }
@@ -142,10 +140,9 @@ static struct raft_entry *start_entries(const struct group_start *start)
     CHECK(entries != NULL);
     for (size_t i = 0; i < start->entries_len; i++) {
         const struct group_entry *from = &start->entries[i];
-        entries[i] = (struct raft_entry){
-            .term = from->term,
-            .type = (enum raft_entry_type)from->kind,
-            .buf = {(void *)(uintptr_t)from->payload.ptr, from->payload.len}};
+        entries[i] = (struct raft_entry){.term = from->term,
+                                         .type = (enum raft_entry_type)from->kind,
+                                         .buf = {(void *)(uintptr_t)from->payload.ptr, from->payload.len}};
     }
     return entries;
 }
@@ -192,8 +189,8 @@ static void free_ring(struct group *group)
     free(group->ring);
 }
 
-enum err group_open(const struct group_options *options, const struct group_start *start,
-                    int64_t now_ms, struct group **out)
+enum err group_open(const struct group_options *options, const struct group_start *start, int64_t now_ms,
+                    struct group **out)
 {
     bool sole;
     TRY(check_start(start));
@@ -274,10 +271,8 @@ enum err group_submit(struct group *group, struct bytes *payloads, size_t len, i
     struct raft_entry *entries = mem_alloc(len * sizeof *entries);
     for (size_t i = 0; i < len; i++) {
         void *ptr = (void *)(uintptr_t)payloads[i].ptr;
-        entries[i] = (struct raft_entry){.term = raft_current_term(&group->raft),
-                                         .type = RAFT_COMMAND,
-                                         .buf = {ptr, payloads[i].len},
-                                         .batch = ptr};
+        entries[i] = (struct raft_entry){
+            .term = raft_current_term(&group->raft), .type = RAFT_COMMAND, .buf = {ptr, payloads[i].len}, .batch = ptr};
     }
     *out_first_index = group_last_index(group) + 1;
     struct raft_event event = {.type = RAFT_SUBMIT};
@@ -321,11 +316,26 @@ void group_tick(struct group *group, int64_t now_ms)
     CHECK(step(group, &event, now_ms) == 0);
 }
 
-unsigned group_number(const struct group *group) { return group->options.number; }
-bool group_is_leader(const struct group *group) { return group->leader; }
-uint64_t group_term(const struct group *group) { return raft_current_term(&group->raft); }
-uint64_t group_commit_index(const struct group *group) { return raft_commit_index(&group->raft); }
-uint64_t group_applied_index(const struct group *group) { return group->applied; }
+unsigned group_number(const struct group *group)
+{
+    return group->options.number;
+}
+bool group_is_leader(const struct group *group)
+{
+    return group->leader;
+}
+uint64_t group_term(const struct group *group)
+{
+    return raft_current_term(&group->raft);
+}
+uint64_t group_commit_index(const struct group *group)
+{
+    return raft_commit_index(&group->raft);
+}
+uint64_t group_applied_index(const struct group *group)
+{
+    return group->applied;
+}
 
 uint64_t group_last_index(const struct group *group)
 {

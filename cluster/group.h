@@ -56,8 +56,8 @@ struct group_start {
 struct bytes group_configuration_sole(uint64_t replica, const char *address);
 
 /* Errors: ERR_CORRUPT when what is on disk does not fit together. */
-enum err group_open(const struct group_options *options, const struct group_start *start,
-                    int64_t now_ms, struct group **out) MUST_USE;
+enum err group_open(const struct group_options *options, const struct group_start *start, int64_t now_ms,
+                    struct group **out) MUST_USE;
 void group_close(struct group *group);
 
 /* Appends commands; takes the payloads over in every case. Stamps nothing: the payload is opaque.

@@ -32,11 +32,10 @@ static void fake_append(void *ctx, struct group *group, const struct group_entry
 {
     struct fake *fake = ctx;
     (void)group;
-    fake->log[fake->log_len++] = (struct group_entry){
-        entry->index, entry->term, entry->kind,
-        bytes_of(mem_copy(entry->payload.ptr, entry->payload.len), entry->payload.len)};
-    buf_printf(&fake->trace, "append %llu^%llu; ", (unsigned long long)entry->index,
-               (unsigned long long)entry->term);
+    fake->log[fake->log_len++] =
+        (struct group_entry){entry->index, entry->term, entry->kind,
+                             bytes_of(mem_copy(entry->payload.ptr, entry->payload.len), entry->payload.len)};
+    buf_printf(&fake->trace, "append %llu^%llu; ", (unsigned long long)entry->index, (unsigned long long)entry->term);
 }
 
 static void fake_apply(void *ctx, struct group *group, struct group_entry entry)
@@ -76,8 +75,8 @@ static void expect_trace(struct fake *fake, const char *text)
 
 static struct group *open_group(struct fake *fake, struct group_start *start)
 {
-    struct group_options options = {.replica = 7, .election_ms = 200, .heartbeat_ms = 50, .seed = 1,
-                                    .ops = &fake_ops, .ctx = fake};
+    struct group_options options = {
+        .replica = 7, .election_ms = 200, .heartbeat_ms = 50, .seed = 1, .ops = &fake_ops, .ctx = fake};
     struct group *group = NULL;
     assert_int_equal(group_open(&options, start, 1000, &group), OK);
     return group;
@@ -140,8 +139,12 @@ static void test_restart_never_proposes_in_an_old_term(void **state)
     uint64_t old_term = group_term(group);
     group_close(group);
     struct bytes configuration = group_configuration_sole(7, "self");
-    struct group_start start = {.term = fake.term, .vote = fake.vote, .applied_index = 1, .applied_term = 1,
-                                .configuration = configuration, .configuration_index = 1};
+    struct group_start start = {.term = fake.term,
+                                .vote = fake.vote,
+                                .applied_index = 1,
+                                .applied_term = 1,
+                                .configuration = configuration,
+                                .configuration_index = 1};
     fake.trace.len = 0;
     group = open_group(&fake, &start);
     expect_trace(&fake, "term 3 vote 7; lead; ");
@@ -160,9 +163,14 @@ static void test_restart_replays_what_is_logged_and_not_applied(void **state)
     struct bytes configuration = group_configuration_sole(7, "self");
     struct group_entry entries[2] = {{6, 3, ENTRY_COMMAND, bytes_of(mem_copy("a", 1), 1)},
                                      {7, 3, ENTRY_COMMAND, bytes_of(mem_copy("b", 1), 1)}};
-    struct group_start start = {.term = 3, .vote = 7, .applied_index = 5, .applied_term = 2,
-                                .configuration = configuration, .configuration_index = 1,
-                                .entries = entries, .entries_len = 2};
+    struct group_start start = {.term = 3,
+                                .vote = 7,
+                                .applied_index = 5,
+                                .applied_term = 2,
+                                .configuration = configuration,
+                                .configuration_index = 1,
+                                .entries = entries,
+                                .entries_len = 2};
     struct group *group = open_group(&fake, &start);
     expect_trace(&fake, "term 4 vote 7; lead; apply 6; apply 7; ");
     for (int64_t now = 1000; now < 5000; now += 20) {
@@ -181,10 +189,15 @@ static void test_start_refuses_a_log_with_a_gap(void **state)
     struct fake fake = {0};
     struct bytes configuration = group_configuration_sole(7, "self");
     struct group_entry entry = {9, 3, ENTRY_COMMAND, BYTES_NONE};
-    struct group_start start = {.term = 3, .applied_index = 5, .applied_term = 2,
-                                .configuration = configuration, .configuration_index = 1,
-                                .entries = &entry, .entries_len = 1};
-    struct group_options options = {.replica = 7, .election_ms = 200, .heartbeat_ms = 50, .ops = &fake_ops, .ctx = &fake};
+    struct group_start start = {.term = 3,
+                                .applied_index = 5,
+                                .applied_term = 2,
+                                .configuration = configuration,
+                                .configuration_index = 1,
+                                .entries = &entry,
+                                .entries_len = 1};
+    struct group_options options = {
+        .replica = 7, .election_ms = 200, .heartbeat_ms = 50, .ops = &fake_ops, .ctx = &fake};
     struct group *group = NULL;
     assert_int_equal(group_open(&options, &start, 0, &group), ERR_CORRUPT);
     free((void *)(uintptr_t)configuration.ptr);

@@ -18,12 +18,16 @@ struct answer {
     struct id location;
     int64_t kept_at;
 };
-static const struct field answer_fields[] = {
-    FIELD_INT(1, answer, err, 0, INT64_MAX, 0),          FIELD_INT(2, answer, status, 0, 999, 0),
-    FIELD_INT(3, answer, version, 0, INT64_MAX, 0),      FIELD_BLOB(4, answer, digest, 0),
-    FIELD_BLOB(5, answer, body, 0),                      FIELD_INT(6, answer, record_table, 0, 255, 0),
-    FIELD_BLOB(7, answer, record_key, 0),                FIELD_ID(8, answer, location, 0),
-    FIELD_TIME(9, answer, kept_at, 0),                   FIELDS_END};
+static const struct field answer_fields[] = {FIELD_INT(1, answer, err, 0, INT64_MAX, 0),
+                                             FIELD_INT(2, answer, status, 0, 999, 0),
+                                             FIELD_INT(3, answer, version, 0, INT64_MAX, 0),
+                                             FIELD_BLOB(4, answer, digest, 0),
+                                             FIELD_BLOB(5, answer, body, 0),
+                                             FIELD_INT(6, answer, record_table, 0, 255, 0),
+                                             FIELD_BLOB(7, answer, record_key, 0),
+                                             FIELD_ID(8, answer, location, 0),
+                                             FIELD_TIME(9, answer, kept_at, 0),
+                                             FIELDS_END};
 #define SET(a, member, value) FIELD_SET(answer_fields, a, struct answer, member, value)
 
 void outcome_free(struct outcome *outcome)
@@ -226,17 +230,24 @@ static enum err idem_keep(struct rows *rows, const struct command *command, stru
 /* ---- commands ---- */
 
 static enum err run_reducer(struct rows *rows, const struct apply_context *context, uint16_t group,
-                            const struct apply_entry *entry, const struct command *command,
-                            const struct op *op, uint64_t sequence, struct outcome *out)
+                            const struct apply_entry *entry, const struct command *command, const struct op *op,
+                            uint64_t sequence, struct outcome *out)
 {
     void *in = arena_zalloc(&out->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
     if (op->in != NULL) {
         TRY(field_unpack(op->in, command->params, in));
     }
-    struct turn turn = {.rows = rows, .arena = &out->arena, .partition = group, .partitions = context->partitions,
-                        .key = command->key, .caller = {command->account, command->session, (enum role)command->role},
-                        .now_ms = command->stamped_ms, .version = entry->index,
-                        .if_match = (uint64_t)command->if_match, .seed = command->seed, .sequence = sequence};
+    struct turn turn = {.rows = rows,
+                        .arena = &out->arena,
+                        .partition = group,
+                        .partitions = context->partitions,
+                        .key = command->key,
+                        .caller = {command->account, command->session, (enum role)command->role},
+                        .now_ms = command->stamped_ms,
+                        .version = entry->index,
+                        .if_match = (uint64_t)command->if_match,
+                        .seed = command->seed,
+                        .sequence = sequence};
     enum err err = op->reduce(&turn, in, &out->reply);
     if (is_storage_failure(err)) {
         return err;
@@ -248,8 +259,8 @@ static enum err run_reducer(struct rows *rows, const struct apply_context *conte
 }
 
 static enum err run_command(struct state *state, const struct apply_context *context, uint16_t group,
-                            const struct apply_entry *entry, const struct command *command,
-                            const struct op *op, struct outcome *out)
+                            const struct apply_entry *entry, const struct command *command, const struct op *op,
+                            struct outcome *out)
 {
     struct rows *rows = state_rows(state, group);
     bool idem = command->idem_key.len > 0;

@@ -166,7 +166,8 @@ static struct rows *look_rows(struct look *look, unsigned partition)
 static void run_query(struct call *call)
 {
     struct node *node = call->worker->node;
-    struct call_look look = {{call->arena, call->caller, clock_wall_ms(node->clock), node->data_partitions, look_rows}, call};
+    struct call_look look = {{call->arena, call->caller, clock_wall_ms(node->clock), node->data_partitions, look_rows},
+                             call};
     enum err err = renew_snapshot(call->worker);
     if (err == OK) {
         err = call->op->query(&look.look, call->in, &call->reply);
@@ -231,16 +232,23 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
     if (op->in != NULL) {
         field_pack(&params, op->in, in);
     }
-    struct command command = {.key = address.key, .account = script->caller.account, .session = script->caller.session,
-                              .role = (int64_t)script->caller.role, .params = buf_bytes(&params), .kind = kind_id, .op = op_tag,
-                              .request_id = id_make(clock_wall_ms(node->clock), address.partition, random_u64(&call->worker->worker.random)),
-                              .seed = random_u64(&call->worker->worker.random)};
+    struct command command = {
+        .key = address.key,
+        .account = script->caller.account,
+        .session = script->caller.session,
+        .role = (int64_t)script->caller.role,
+        .params = buf_bytes(&params),
+        .kind = kind_id,
+        .op = op_tag,
+        .request_id = id_make(clock_wall_ms(node->clock), address.partition, random_u64(&call->worker->worker.random)),
+        .seed = random_u64(&call->worker->worker.random)};
     if (main) {
         command.if_match = (int64_t)call->if_match;
         command.idem_key = call->idem_key;
         command.idem_body = call->idem_body;
     }
-    call->submission = submission_new(&node->partitions[address.partition], kind_id, address.key, command_encode(&command));
+    call->submission =
+        submission_new(&node->partitions[address.partition], kind_id, address.key, command_encode(&command));
     buf_free(&params);
     call->submission->from = call->worker;
     call->submission->done = command_done;
@@ -333,13 +341,15 @@ static void service_random(struct script *script, void *to, size_t len)
     random_fill(&call_of(script)->worker->worker.random, to, len);
 }
 
-static enum err service_sign(struct script *script, struct id account, struct id session, enum role role, struct buf *out)
+static enum err service_sign(struct script *script, struct id account, struct id session, enum role role,
+                             struct buf *out)
 {
     struct node_worker *worker = call_of(script)->worker;
     int64_t now_ms = clock_wall_ms(worker->node->clock);
     int64_t cutoff = guard_cutoff_ms(worker->node->guard, account);
     int64_t jti_ms = now_ms > cutoff ? now_ms : cutoff + 1;
-    struct claims claims = {account, session, id_make(jti_ms, id_partition(account), random_u64(&worker->worker.random)), role,
+    struct claims claims = {account, session,
+                            id_make(jti_ms, id_partition(account), random_u64(&worker->worker.random)), role,
                             now_ms / 1000 + LIMIT_ACCESS_TOKEN_S};
     return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
 }
@@ -358,8 +368,8 @@ static void service_audit(struct script *script, const char *action, struct byte
     log_end(&line);
 }
 
-static const struct script_services services = {
-    service_rows, service_read, service_command, service_password, service_random, service_sign, service_audit, LIMIT_ACCESS_TOKEN_S};
+static const struct script_services services = {service_rows,   service_read, service_command, service_password,
+                                                service_random, service_sign, service_audit,   LIMIT_ACCESS_TOKEN_S};
 
 /* ---- scripts ---- */
 
@@ -422,9 +432,14 @@ void call_start(struct call *call)
         return;
     }
     CHECK(call->op->type == OP_SCRIPT);
-    call->script = (struct script){.arena = call->arena, .caller = call->caller, .now_ms = clock_wall_ms(node->clock),
-                                   .partitions = node->data_partitions, .in = call->in,
-                                   .state = arena_zalloc(call->arena, call->op->state_size + 1), .remote = call->remote,
-                                   .reply = &call->reply, .services = &services};
+    call->script = (struct script){.arena = call->arena,
+                                   .caller = call->caller,
+                                   .now_ms = clock_wall_ms(node->clock),
+                                   .partitions = node->data_partitions,
+                                   .in = call->in,
+                                   .state = arena_zalloc(call->arena, call->op->state_size + 1),
+                                   .remote = call->remote,
+                                   .reply = &call->reply,
+                                   .services = &services};
     run_script(call);
 }

@@ -18,9 +18,9 @@ struct call {
     struct arena *arena;
     const void *in;
     struct bytes remote;
-    struct bytes request_text;          /* for the audit */
+    struct bytes request_text; /* for the audit */
     uint64_t if_match;
-    struct bytes idem_key, idem_body;   /* digests; empty: no Idempotency-Key */
+    struct bytes idem_key, idem_body; /* digests; empty: no Idempotency-Key */
     void (*done)(struct call *call);
     /* The result. */
     enum err err;
@@ -31,7 +31,7 @@ struct call {
     struct script script;
     struct timer deadline;
     bool finished;
-    struct list waiting; /* in worker->read_waiters */
+    struct list waiting;            /* in worker->read_waiters */
     unsigned read_first, read_last; /* partitions a read waits for */
     uint64_t *read_index;
     bool reading;

@@ -1,10 +1,14 @@
 #include "node/command.h"
 
-static const struct field command_fields[] = {
-    FIELD_BLOB(1, command, key, 0),      FIELD_ID(2, command, account, 0),
-    FIELD_ID(3, command, session, 0),    FIELD_INT(4, command, role, 0, 255, 0),
-    FIELD_BLOB(5, command, params, 0),   FIELD_INT(6, command, if_match, 0, INT64_MAX, 0),
-    FIELD_BLOB(7, command, idem_key, 0), FIELD_BLOB(8, command, idem_body, 0), FIELDS_END};
+static const struct field command_fields[] = {FIELD_BLOB(1, command, key, 0),
+                                              FIELD_ID(2, command, account, 0),
+                                              FIELD_ID(3, command, session, 0),
+                                              FIELD_INT(4, command, role, 0, 255, 0),
+                                              FIELD_BLOB(5, command, params, 0),
+                                              FIELD_INT(6, command, if_match, 0, INT64_MAX, 0),
+                                              FIELD_BLOB(7, command, idem_key, 0),
+                                              FIELD_BLOB(8, command, idem_body, 0),
+                                              FIELDS_END};
 
 struct bytes command_encode(const struct command *command)
 {
@@ -31,7 +35,8 @@ enum err command_decode(struct bytes payload, struct command *out)
     memcpy(&out->stamped_ms, payload.ptr + 8, sizeof out->stamped_ms);
     memcpy(out->request_id.b, payload.ptr + 16, sizeof out->request_id.b);
     memcpy(&out->seed, payload.ptr + 32, sizeof out->seed);
-    return field_unpack(command_fields, bytes_of(payload.ptr + COMMAND_HEAD_BYTES, payload.len - COMMAND_HEAD_BYTES), out);
+    return field_unpack(command_fields, bytes_of(payload.ptr + COMMAND_HEAD_BYTES, payload.len - COMMAND_HEAD_BYTES),
+                        out);
 }
 
 void command_stamp(struct bytes payload, int64_t stamped_ms)

@@ -17,7 +17,7 @@ struct command {
     struct bytes key; /* of the actor */
     struct id account, session;
     int64_t role;
-    struct bytes params;    /* packed by the operation's input table */
+    struct bytes params; /* packed by the operation's input table */
     int64_t if_match;
     struct bytes idem_key;  /* digest of the client's Idempotency-Key, account and route */
     struct bytes idem_body; /* digest of its body */

@@ -18,13 +18,19 @@ struct flag {
     const char *help;
 };
 
-#define TEXT(name, member, text, help) {name, FLAG_TEXT, offsetof(struct config, member), 0, 0, 0, text, help}
-#define NUMBER(name, member, min, max, number, help) \
-    {name, FLAG_NUMBER, offsetof(struct config, member), min, max, number, NULL, help}
+#define TEXT(name, member, text, help)                                        \
+    {                                                                         \
+        name, FLAG_TEXT, offsetof(struct config, member), 0, 0, 0, text, help \
+    }
+#define NUMBER(name, member, min, max, number, help)                                     \
+    {                                                                                    \
+        name, FLAG_NUMBER, offsetof(struct config, member), min, max, number, NULL, help \
+    }
 
 static const struct flag flags[] = {
     TEXT("data", data, "./belfry-data", "DIR: where everything is kept"),
-    {"listen", FLAG_LIST, offsetof(struct config, listen), 0, 0, 0, "127.0.0.1:8080", "ADDR:PORT of HTTP; may be given several times; localhost is both families"},
+    {"listen", FLAG_LIST, offsetof(struct config, listen), 0, 0, 0, "127.0.0.1:8080",
+     "ADDR:PORT of HTTP; may be given several times; localhost is both families"},
     TEXT("config", config_file, "", "FILE of name = value lines"),
     TEXT("log-level", log_level, "info", "debug, info, warn or error"),
     TEXT("log-file", log_file, "", "FILE instead of stderr; rotated at 64 MiB"),
@@ -36,11 +42,13 @@ static const struct flag flags[] = {
     NUMBER("argon2-memory-kib", argon2_memory_kib, 8, 4194304, 19456, "memory of a password hash"),
     NUMBER("argon2-passes", argon2_passes, 1, 64, 2, "passes of a password hash"),
     NUMBER("mailbox-limit", mailbox_limit, 1, 65536, LIMIT_MAILBOX, "commands waiting in one actor"),
-    NUMBER("actor-idle-ms", actor_idle_ms, 10, 86400000, LIMIT_ACTOR_IDLE_MS, "an actor idle for so long is passivated"),
+    NUMBER("actor-idle-ms", actor_idle_ms, 10, 86400000, LIMIT_ACTOR_IDLE_MS,
+           "an actor idle for so long is passivated"),
     NUMBER("max-connections", max_connections, 1, 1000000, LIMIT_CONNECTIONS, "open connections a worker"),
     NUMBER("durable-interval-ms", durable_interval_ms, 10, 3600000, LIMIT_DURABLE_MS, "time between durable points"),
     NUMBER("state-quota-mib", state_quota_mib, 0, 1048576, 0, "bound of the state file; 0: none"),
-    {"print-config", FLAG_SWITCH, offsetof(struct config, print_config), 0, 0, 0, NULL, "print what is in force, and stop"},
+    {"print-config", FLAG_SWITCH, offsetof(struct config, print_config), 0, 0, 0, NULL,
+     "print what is in force, and stop"},
 };
 
 static void *member(struct config *config, const struct flag *flag)
@@ -64,17 +72,18 @@ static enum err complain(const char *where, const char *name, const char *why)
     return ERR_BAD_REQUEST;
 }
 
-static enum err set(struct config *config, const struct flag *flag, const char *value, const char *where, bool *list_fresh)
+static enum err set(struct config *config, const struct flag *flag, const char *value, const char *where,
+                    bool *list_fresh)
 {
     uint64_t number;
     switch (flag->type) {
-    case FLAG_SWITCH:
-        *(bool *)member(config, flag) = strcmp(value, "true") == 0;
-        return OK;
+    case FLAG_SWITCH: *(bool *)member(config, flag) = strcmp(value, "true") == 0; return OK;
     case FLAG_NUMBER:
-        if (!text_parse_u64(bytes_str(value), &number) || number < (uint64_t)flag->min || number > (uint64_t)flag->max) {
+        if (!text_parse_u64(bytes_str(value), &number) || number < (uint64_t)flag->min ||
+            number > (uint64_t)flag->max) {
             char why[128];
-            (void)snprintf(why, sizeof why, "'%s' is not a number from %lld to %lld", value, (long long)flag->min, (long long)flag->max);
+            (void)snprintf(why, sizeof why, "'%s' is not a number from %lld to %lld", value, (long long)flag->min,
+                           (long long)flag->max);
             return complain(where, flag->name, why);
         }
         *(int64_t *)member(config, flag) = (int64_t)number;
@@ -145,7 +154,8 @@ static enum err from_line(struct config *config, const char *path, char *line, b
     const struct flag *flag = find((const char *)name.ptr, name.len);
     char copy[CONFIG_TEXT * 2];
     (void)snprintf(copy, sizeof copy, "%.*s", (int)value.len, (const char *)value.ptr);
-    return flag == NULL ? complain(path, "", "there is a name that is not known") : set(config, flag, copy, "config file, ", fresh);
+    return flag == NULL ? complain(path, "", "there is a name that is not known")
+                        : set(config, flag, copy, "config file, ", fresh);
 }
 
 static enum err from_file(struct config *config)
@@ -178,7 +188,10 @@ static enum err from_flags(struct config *config, int argc, char **argv, bool on
         if (flag == NULL) {
             return complain("", text, "there is no such flag; see belfry serve --help");
         }
-        const char *value = equals != NULL ? equals + 1 : flag->type == FLAG_SWITCH ? "true" : i + 1 < argc ? argv[++i] : NULL;
+        const char *value = equals != NULL              ? equals + 1
+                            : flag->type == FLAG_SWITCH ? "true"
+                            : i + 1 < argc              ? argv[++i]
+                                                        : NULL;
         if (value == NULL) {
             return complain("", text, "needs a value");
         }

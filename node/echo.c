@@ -18,7 +18,8 @@ static void on_request(void *ctx, struct http_conn *conn, struct http_request *r
 {
     const struct echo *echo = ctx;
     struct bytes type = http_header(request, "content-type");
-    struct http_reply reply = {.status = 200, .type = type.len > 0 ? type : BYTES_LIT("text/plain"),
+    struct http_reply reply = {.status = 200,
+                               .type = type.len > 0 ? type : BYTES_LIT("text/plain"),
                                .body = request->has_body ? request->body : buf_bytes(&echo->filler)};
     http_reply(conn, &reply);
 }
@@ -27,7 +28,8 @@ static void on_bad(void *ctx, struct http_conn *conn, struct http_request *reque
 {
     (void)ctx;
     (void)request;
-    struct http_reply reply = {.status = err_status(err), .type = BYTES_LIT("text/plain"), .body = bytes_str(err_title(err)), .close = true};
+    struct http_reply reply = {
+        .status = err_status(err), .type = BYTES_LIT("text/plain"), .body = bytes_str(err_title(err)), .close = true};
     http_reply(conn, &reply);
 }
 
@@ -55,7 +57,8 @@ int echo_main(int argc, char **argv)
     for (int i = 0; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--listen") == 0) {
             listen = argv[i + 1];
-        } else if (strcmp(argv[i], "--body-bytes") != 0 || !text_parse_u64(bytes_str(argv[i + 1]), &body) || body > LIMIT_BODY_BYTES) {
+        } else if (strcmp(argv[i], "--body-bytes") != 0 || !text_parse_u64(bytes_str(argv[i + 1]), &body) ||
+                   body > LIMIT_BODY_BYTES) {
             argc = 1;
         }
     }

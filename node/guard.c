@@ -95,8 +95,9 @@ bool guard_allows(struct guard *guard, const struct claims *claims)
 {
     CHECK(pthread_rwlock_rdlock(&guard->lock) == 0);
     const struct revocation *account = find(guard, claims->account);
-    bool allowed = find(guard, claims->session) == NULL &&
-                   (account == NULL || id_ms(claims->jti) > account->cutoff_ms || id_eq(account->except, claims->session));
+    bool allowed =
+        find(guard, claims->session) == NULL &&
+        (account == NULL || id_ms(claims->jti) > account->cutoff_ms || id_eq(account->except, claims->session));
     CHECK(pthread_rwlock_unlock(&guard->lock) == 0);
     return allowed;
 }

@@ -14,7 +14,8 @@ static enum err found(struct node *node)
     int64_t now = clock_wall_ms(node->clock);
     id_format(id_make(now, 0, random_u64(&random)), cluster);
     id_format(id_make(now, 0, random_u64(&random)), self);
-    buf_printf(&text, "belfry 1\ncluster %.36s\nnode %.36s\npartitions %lld\n", cluster, self, (long long)node->config.partitions);
+    buf_printf(&text, "belfry 1\ncluster %.36s\nnode %.36s\npartitions %lld\n", cluster, self,
+               (long long)node->config.partitions);
     enum err err = disk_replace(disk_posix(), node->config.data, "identity", buf_bytes(&text));
     buf_free(&text);
     return err;
@@ -43,7 +44,8 @@ static enum err parse(struct node *node, const char *text)
     node->partitions_len = node->data_partitions + 1;
     log_set_node(node->log, node->name);
     if (partitions != node->config.partitions) {
-        log_text(node->log, LOG_WARN, "the number of partitions is fixed", "founded with %d; --partitions is ignored", partitions);
+        log_text(node->log, LOG_WARN, "the number of partitions is fixed", "founded with %d; --partitions is ignored",
+                 partitions);
     }
     return OK;
 }

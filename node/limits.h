@@ -3,43 +3,43 @@
 #define BELFRY_LIMITS_H
 
 /* HTTP: refused with the status named. */
-#define LIMIT_HEAD_BYTES (16 * 1024)      /* request line and headers: 431 */
-#define LIMIT_TARGET_BYTES (8 * 1024)     /* request target: 414 */
-#define LIMIT_HEADERS 100                 /* header fields: 431 */
-#define LIMIT_BODY_BYTES (1024 * 1024)    /* 413 */
-#define LIMIT_JSON_DEPTH 32               /* 400 */
-#define LIMIT_CONNECTIONS 50000           /* a node; further ones are closed when accepted */
-#define LIMIT_HEAD_MS 10000               /* from the first byte of a head to its end: 408 */
-#define LIMIT_BODY_MS 30000               /* from the head to the end of the body: 408 */
-#define LIMIT_IDLE_MS 75000               /* a kept-alive connection without a request: closed */
-#define LIMIT_SEND_MS 30000               /* a response that is not taken: closed */
-#define LIMIT_OUT_BYTES (256 * 1024)      /* unsent response bytes before requests wait */
+#define LIMIT_HEAD_BYTES (16 * 1024)   /* request line and headers: 431 */
+#define LIMIT_TARGET_BYTES (8 * 1024)  /* request target: 414 */
+#define LIMIT_HEADERS 100              /* header fields: 431 */
+#define LIMIT_BODY_BYTES (1024 * 1024) /* 413 */
+#define LIMIT_JSON_DEPTH 32            /* 400 */
+#define LIMIT_CONNECTIONS 50000        /* a node; further ones are closed when accepted */
+#define LIMIT_HEAD_MS 10000            /* from the first byte of a head to its end: 408 */
+#define LIMIT_BODY_MS 30000            /* from the head to the end of the body: 408 */
+#define LIMIT_IDLE_MS 75000            /* a kept-alive connection without a request: closed */
+#define LIMIT_SEND_MS 30000            /* a response that is not taken: closed */
+#define LIMIT_OUT_BYTES (256 * 1024)   /* unsent response bytes before requests wait */
 
 /* The request path. */
-#define LIMIT_COMMIT_MS 8000              /* a command not answered by then: 504 */
-#define LIMIT_READ_MS 4000                /* a read barrier not passed by then: 503 */
-#define LIMIT_COMPUTE_MS 30000            /* a hash not computed by then: 504 */
-#define LIMIT_MAILBOX 256                 /* commands waiting in one actor: 503 overloaded */
-#define LIMIT_COMPUTE_QUEUE 256           /* hashes waiting on a node: 503 with Retry-After */
-#define LIMIT_INFLIGHT_ENTRIES 4096       /* proposed, not applied, a partition: they wait in mailboxes */
-#define LIMIT_TOKEN_CACHE 65536           /* verified tokens a worker: the cache starts afresh */
-#define LIMIT_ACTOR_IDLE_MS 60000         /* an actor without work is passivated */
+#define LIMIT_COMMIT_MS 8000        /* a command not answered by then: 504 */
+#define LIMIT_READ_MS 4000          /* a read barrier not passed by then: 503 */
+#define LIMIT_COMPUTE_MS 30000      /* a hash not computed by then: 504 */
+#define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
+#define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */
+#define LIMIT_INFLIGHT_ENTRIES 4096 /* proposed, not applied, a partition: they wait in mailboxes */
+#define LIMIT_TOKEN_CACHE 65536     /* verified tokens a worker: the cache starts afresh */
+#define LIMIT_ACTOR_IDLE_MS 60000   /* an actor without work is passivated */
 
 /* Replicated state. */
 #define LIMIT_ENTRY_BYTES (9 * 1024 * 1024) /* one log entry */
-#define LIMIT_KEY_BYTES 511               /* LMDB's own bound */
-#define LIMIT_ACTOR_KEY_BYTES 256         /* the key of an actor */
-#define LIMIT_CLOCK_SKEW_MS 250           /* between the clocks of a majority */
-#define LIMIT_REQUEST_WINDOW_MS 120000    /* request ids are remembered this long, older ones refused */
+#define LIMIT_KEY_BYTES 511                 /* LMDB's own bound */
+#define LIMIT_ACTOR_KEY_BYTES 256           /* the key of an actor */
+#define LIMIT_CLOCK_SKEW_MS 250             /* between the clocks of a majority */
+#define LIMIT_REQUEST_WINDOW_MS 120000      /* request ids are remembered this long, older ones refused */
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
-#define LIMIT_IDEMPOTENCY_KEYS 10000      /* kept per account: further ones 422 limit_reached */
+#define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
-#define LIMIT_EXPIRE_STEP 16              /* expired rows erased with each command */
+#define LIMIT_EXPIRE_STEP 16 /* expired rows erased with each command */
 
 /* Pages and scans. */
 #define LIMIT_PAGE 200
 #define LIMIT_PAGE_DEFAULT 50
-#define LIMIT_SCAN_ROWS 5000              /* rows looked at for one page, then a short page with a cursor */
+#define LIMIT_SCAN_ROWS 5000 /* rows looked at for one page, then a short page with a cursor */
 
 /* Accounts. */
 #define LIMIT_USERNAME_CHARS 64
@@ -47,11 +47,11 @@
 #define LIMIT_NAME_CHARS 100
 #define LIMIT_PASSWORD_BYTES_MIN 8
 #define LIMIT_PASSWORD_BYTES 1024
-#define LIMIT_SESSIONS 50                 /* an account; the oldest is ended for a new one */
+#define LIMIT_SESSIONS 50 /* an account; the oldest is ended for a new one */
 #define LIMIT_ACCESS_TOKEN_S 900
 #define LIMIT_SESSION_MS (30LL * 24 * 3600 * 1000) /* a refresh token unused for so long is dead */
-#define LIMIT_SAGA_SWEEP_MS 5000          /* a reservation older than that is settled by the sweeper */
-#define LIMIT_ERASE_STEP 200              /* rows erased in one command of a deletion */
+#define LIMIT_SAGA_SWEEP_MS 5000                   /* a reservation older than that is settled by the sweeper */
+#define LIMIT_ERASE_STEP 200                       /* rows erased in one command of a deletion */
 
 /* Reminders. */
 #define LIMIT_TITLE_CHARS 200
@@ -61,11 +61,11 @@
 /* Storage. */
 #define LIMIT_SEGMENT_BYTES (32ULL * 1024 * 1024)
 #if defined(__SANITIZE_THREAD__)
-#define LIMIT_MAP_BYTES (1ULL << 34)      /* its shadow memory leaves no more room */
+#define LIMIT_MAP_BYTES (1ULL << 34) /* its shadow memory leaves no more room */
 #else
-#define LIMIT_MAP_BYTES (1ULL << 40)      /* address space reserved for the state */
+#define LIMIT_MAP_BYTES (1ULL << 40) /* address space reserved for the state */
 #endif
-#define LIMIT_DURABLE_MS 2000             /* between durable points */
-#define LIMIT_APPLY_BATCH 1024            /* entries applied in one transaction */
+#define LIMIT_DURABLE_MS 2000  /* between durable points */
+#define LIMIT_APPLY_BATCH 1024 /* entries applied in one transaction */
 
 #endif

@@ -11,13 +11,12 @@
 #include "node/node.h"
 #include "node/operator.h"
 
-static const char usage[] =
-    "usage: belfry COMMAND\n\n"
-    "  serve     run a node (belfry serve --help lists the flags)\n"
-    "  status    is the node of --data DIR ready, and if not, why\n"
-    "  admin     grant a user the role admin, or take it with --revoke\n"
-    "  echo      the bare HTTP stack, for measuring\n"
-    "  version\n";
+static const char usage[] = "usage: belfry COMMAND\n\n"
+                            "  serve     run a node (belfry serve --help lists the flags)\n"
+                            "  status    is the node of --data DIR ready, and if not, why\n"
+                            "  admin     grant a user the role admin, or take it with --revoke\n"
+                            "  echo      the bare HTTP stack, for measuring\n"
+                            "  version\n";
 
 /* As many open files as the system lets us: connections are bounded by --max-connections. */
 static void raise_file_limit(void)
@@ -48,8 +47,9 @@ static int run(const struct config *config, struct log *log, sigset_t *signals)
         /* No tidying up by halves: threads that run hold nothing that a crash would not leave. */
         _Exit(1);
     }
-    log_text(log, LOG_INFO, "ready", "HTTP on port %u, %u workers, %u partitions, %lld ms after the start", node->http_port,
-             node->workers_len, node->data_partitions, (long long)(clock_wall_ms(node->clock) - node->started_ms));
+    log_text(log, LOG_INFO, "ready", "HTTP on port %u, %u workers, %u partitions, %lld ms after the start",
+             node->http_port, node->workers_len, node->data_partitions,
+             (long long)(clock_wall_ms(node->clock) - node->started_ms));
     log_flush(log);
     int number;
     CHECK(sigwait(signals, &number) == 0);

@@ -12,7 +12,8 @@ enum { KINDS = 8, OPS = 256, METHODS = METHOD_OTHER + 1, STATUSES = 26, BUCKETS 
 
 static const int statuses[STATUSES] = {200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413,
                                        414, 415, 417, 422, 429, 431, 500, 501, 503, 504, 505, 507, 0};
-static const int64_t bucket_us[BUCKETS] = {50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000, 5000000};
+static const int64_t bucket_us[BUCKETS] = {50,    100,   250,   500,    1000,   2500,    5000,
+                                           10000, 25000, 50000, 100000, 250000, 1000000, 5000000};
 
 struct histogram {
     atomic_uint_fast64_t buckets[BUCKETS + 1], sum_ns;
@@ -24,7 +25,7 @@ struct metrics {
     struct {
         atomic_uint_fast64_t requests[METHODS][STATUSES];
         struct histogram duration[METHODS];
-    } *route;
+    } * route;
 };
 
 struct metrics *metrics_new(unsigned routes)
@@ -103,7 +104,8 @@ static void write_requests(const struct metrics *metrics, const struct router *r
                 uint64_t count = load(&metrics->route[r].requests[m][s]);
                 if (count > 0) {
                     buf_printf(out, "belfry_http_requests_total{method=\"%s\",route=\"%s\",status=\"%d\"} %llu\n",
-                               http_method_name((enum method)m), router_path(router, r), statuses[s], (unsigned long long)count);
+                               http_method_name((enum method)m), router_path(router, r), statuses[s],
+                               (unsigned long long)count);
                 }
             }
         }
@@ -125,14 +127,17 @@ static void write_durations(const struct metrics *metrics, const struct router *
                 continue;
             }
             char labels[256];
-            (void)snprintf(labels, sizeof labels, "method=\"%s\",route=\"%s\"", http_method_name((enum method)m), router_path(router, r));
+            (void)snprintf(labels, sizeof labels, "method=\"%s\",route=\"%s\"", http_method_name((enum method)m),
+                           router_path(router, r));
             uint64_t sum = 0;
             for (unsigned b = 0; b < BUCKETS; b++) {
                 sum += load(&h->buckets[b]);
-                buf_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", name, labels, (double)bucket_us[b] / 1e6, (unsigned long long)sum);
+                buf_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", name, labels, (double)bucket_us[b] / 1e6,
+                           (unsigned long long)sum);
             }
             buf_printf(out, "%s_bucket{%s,le=\"+Inf\"} %llu\n", name, labels, (unsigned long long)total);
-            buf_printf(out, "%s_sum{%s} %.9g\n%s_count{%s} %llu\n", name, labels, (double)load(&h->sum_ns) / 1e9, name, labels, (unsigned long long)total);
+            buf_printf(out, "%s_sum{%s} %.9g\n%s_count{%s} %llu\n", name, labels, (double)load(&h->sum_ns) / 1e9, name,
+                       labels, (unsigned long long)total);
         }
     }
 }
@@ -173,7 +178,8 @@ static void write_records(struct node *node, struct buf *out)
     for (size_t k = 0; kinds[k] != NULL; k++) {
         for (const struct table *table = kinds[k]->tables; table->id != 0; table++) {
             if (table->record) {
-                buf_printf(out, "belfry_records{kind=\"%s\"} %llu\n", table->name, (unsigned long long)counts[table->id]);
+                buf_printf(out, "belfry_records{kind=\"%s\"} %llu\n", table->name,
+                           (unsigned long long)counts[table->id]);
             }
         }
     }
@@ -199,8 +205,10 @@ static void write_process(struct node *node, struct buf *out)
     double cpu = (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
                  (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     single(out, "process_cpu_seconds_total", "counter", "CPU time used.", cpu);
-    single(out, "process_resident_memory_bytes", "gauge", "Memory resident, the mapped state included.", (double)resident_bytes());
-    single(out, "process_start_time_seconds", "gauge", "Start time, seconds since 1970.", (double)node->started_ms / 1000);
+    single(out, "process_resident_memory_bytes", "gauge", "Memory resident, the mapped state included.",
+           (double)resident_bytes());
+    single(out, "process_start_time_seconds", "gauge", "Start time, seconds since 1970.",
+           (double)node->started_ms / 1000);
 }
 
 static void write_storage(struct node *node, struct buf *out)
@@ -208,27 +216,34 @@ static void write_storage(struct node *node, struct buf *out)
     const struct log_writer_stats *log = log_writer_stats(node->log_writer);
     const struct state_writer_stats *states = state_writer_stats(node->state_writer);
     single(out, "belfry_log_syncs_total", "counter", "Syncs of the log.", (double)load(&log->syncs));
-    single(out, "belfry_log_sync_seconds_total", "counter", "Time spent writing and syncing the log.", (double)load(&log->sync_ns) / 1e9);
-    single(out, "belfry_log_records_total", "counter", "Records written to the log; by syncs it is the batch size.", (double)load(&log->records));
+    single(out, "belfry_log_sync_seconds_total", "counter", "Time spent writing and syncing the log.",
+           (double)load(&log->sync_ns) / 1e9);
+    single(out, "belfry_log_records_total", "counter", "Records written to the log; by syncs it is the batch size.",
+           (double)load(&log->records));
     single(out, "belfry_log_bytes_total", "counter", "Payload bytes written to the log.", (double)load(&log->bytes));
     single(out, "belfry_log_segments", "gauge", "Segment files of the log.", (double)segments_count(node->segments));
     single(out, "belfry_state_commits_total", "counter", "Transactions of the state.", (double)load(&states->commits));
-    single(out, "belfry_state_entries_total", "counter", "Log entries applied to the state.", (double)load(&states->entries));
-    single(out, "belfry_state_seconds_total", "counter", "Time spent applying and committing.", (double)load(&states->ns) / 1e9);
+    single(out, "belfry_state_entries_total", "counter", "Log entries applied to the state.",
+           (double)load(&states->entries));
+    single(out, "belfry_state_seconds_total", "counter", "Time spent applying and committing.",
+           (double)load(&states->ns) / 1e9);
     single(out, "belfry_state_bytes", "gauge", "Size of the state file in use.", (double)state_used_bytes(node->state));
-    single(out, "belfry_durable_points_total", "counter", "Durable points taken.", (double)durable_points(node->durable));
+    single(out, "belfry_durable_points_total", "counter", "Durable points taken.",
+           (double)durable_points(node->durable));
 }
 
 static void write_partitions(struct node *node, struct buf *out)
 {
     head(out, "belfry_partition_leader", "gauge", "1 when this node leads the partition.");
     for (unsigned p = 0; p < node->partitions_len; p++) {
-        buf_printf(out, "belfry_partition_leader{partition=\"%u\"} %d\n", p, atomic_load(&node->partitions[p].leader) ? 1 : 0);
+        buf_printf(out, "belfry_partition_leader{partition=\"%u\"} %d\n", p,
+                   atomic_load(&node->partitions[p].leader) ? 1 : 0);
     }
     head(out, "belfry_partition_lag_entries", "gauge", "Log entries not yet applied here.");
     for (unsigned p = 0; p < node->partitions_len; p++) {
         uint64_t last = load(&node->partitions[p].last), applied = load(&node->partitions[p].applied);
-        buf_printf(out, "belfry_partition_lag_entries{partition=\"%u\"} %llu\n", p, (unsigned long long)(last > applied ? last - applied : 0));
+        buf_printf(out, "belfry_partition_lag_entries{partition=\"%u\"} %llu\n", p,
+                   (unsigned long long)(last > applied ? last - applied : 0));
     }
 }
 
@@ -237,10 +252,16 @@ static void write_workers(struct node *node, struct buf *out)
     uint64_t sums[10] = {0};
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
-        const atomic_uint_fast64_t *counters[10] = {
-            &worker->actors_live, &worker->mails, &worker->activated, &worker->passivated, &worker->overloaded,
-            &worker->server.stats.accepted, &worker->server.stats.open, &worker->server.stats.refused,
-            &worker->server.stats.bytes_in, &worker->server.stats.bytes_out};
+        const atomic_uint_fast64_t *counters[10] = {&worker->actors_live,
+                                                    &worker->mails,
+                                                    &worker->activated,
+                                                    &worker->passivated,
+                                                    &worker->overloaded,
+                                                    &worker->server.stats.accepted,
+                                                    &worker->server.stats.open,
+                                                    &worker->server.stats.refused,
+                                                    &worker->server.stats.bytes_in,
+                                                    &worker->server.stats.bytes_out};
         for (size_t i = 0; i < ARRAY_LEN(sums); i++) {
             sums[i] += load(counters[i]);
         }
@@ -249,13 +270,16 @@ static void write_workers(struct node *node, struct buf *out)
     single(out, "belfry_mailbox_depth", "gauge", "Commands waiting in mailboxes.", (double)sums[1]);
     single(out, "belfry_actors_activated_total", "counter", "Actors activated.", (double)sums[2]);
     single(out, "belfry_actors_passivated_total", "counter", "Actors passivated after being idle.", (double)sums[3]);
-    single(out, "belfry_mailbox_overloads_total", "counter", "Commands refused because a mailbox was full.", (double)sums[4]);
+    single(out, "belfry_mailbox_overloads_total", "counter", "Commands refused because a mailbox was full.",
+           (double)sums[4]);
     single(out, "belfry_http_connections_accepted_total", "counter", "Connections accepted.", (double)sums[5]);
     single(out, "belfry_http_connections_open", "gauge", "Connections open.", (double)sums[6]);
-    single(out, "belfry_http_connections_refused_total", "counter", "Connections closed at once: too many, or stopping.", (double)sums[7]);
+    single(out, "belfry_http_connections_refused_total", "counter",
+           "Connections closed at once: too many, or stopping.", (double)sums[7]);
     single(out, "belfry_http_received_bytes_total", "counter", "Bytes received.", (double)sums[8]);
     single(out, "belfry_http_sent_bytes_total", "counter", "Bytes sent.", (double)sums[9]);
-    single(out, "belfry_compute_jobs", "gauge", "Password hashes queued or running.", (double)atomic_load(&node->computing));
+    single(out, "belfry_compute_jobs", "gauge", "Password hashes queued or running.",
+           (double)atomic_load(&node->computing));
 }
 
 void metrics_write(struct node *node, struct buf *out)

@@ -35,7 +35,8 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
     while (!list_empty(&worker->resumed)) {
         flow_run_queue(&worker->resumed);
     }
-    list_each(link, &worker->partitions) {
+    list_each(link, &worker->partitions)
+    {
         partition_turn_end(container_of(link, struct partition, link));
     }
     node_worker_flush_log(worker);
@@ -50,7 +51,8 @@ static void on_tick(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, tick);
     int64_t now = clock_boot_ms(worker->node->clock);
-    list_each(link, &worker->partitions) {
+    list_each(link, &worker->partitions)
+    {
         partition_tick(container_of(link, struct partition, link), now);
     }
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
@@ -61,7 +63,8 @@ static void on_committed(void *ctx, struct state *state)
 {
     struct node *node = container_of(ctx, struct node, apply_context);
     for (unsigned p = 0; p < node->partitions_len; p++) {
-        atomic_store_explicit(&node->partitions[p].applied, state_partition(state, p)->applied_index, memory_order_release);
+        atomic_store_explicit(&node->partitions[p].applied, state_partition(state, p)->applied_index,
+                              memory_order_release);
     }
     atomic_fetch_add_explicit(&node->commit_seq, 1, memory_order_release);
     for (unsigned w = 0; w < node->workers_len; w++) {
@@ -105,8 +108,9 @@ static void on_record(void *ctx, const struct segment_record *record)
         recovery->caps[record->group] = start->entries_len == 0 ? 16 : start->entries_len * 2;
         start->entries = mem_realloc(start->entries, recovery->caps[record->group] * sizeof *start->entries);
     }
-    start->entries[start->entries_len++] = (struct group_entry){
-        record->index, record->term, record->kind, bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
+    start->entries[start->entries_len++] =
+        (struct group_entry){record->index, record->term, record->kind,
+                             bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
 }
 
 static void recovery_free(struct recovery *recovery, bool payloads)
@@ -158,8 +162,12 @@ static enum err found_groups(struct recovery *recovery)
         start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
         start->entries_len = 1;
         segments_add(node->segments, &(struct segment_record){.type = RECORD_HARD_STATE, .group = g, .term = 1});
-        segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY, .kind = ENTRY_CHANGE, .group = g, .index = 1,
-                                                              .term = 1, .payload = start->entries[0].payload});
+        segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
+                                                              .kind = ENTRY_CHANGE,
+                                                              .group = g,
+                                                              .index = 1,
+                                                              .term = 1,
+                                                              .payload = start->entries[0].payload});
     }
     return segments_commit(node->segments);
 }
@@ -170,7 +178,8 @@ static enum err check_log_reaches_state(const struct recovery *recovery, char *w
     for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
         const struct group_start *start = &recovery->starts[g];
         if (recovery->last[g] < start->applied_index) {
-            (void)snprintf(why, why_cap, "the log of partition %u ends at %llu, but %llu was synced: the log is damaged", g,
+            (void)snprintf(why, why_cap,
+                           "the log of partition %u ends at %llu, but %llu was synced: the log is damaged", g,
                            (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index);
             return ERR_CORRUPT;
         }
@@ -205,7 +214,8 @@ static enum err open_state(struct node *node, enum durable_start *out_start, cha
 {
     struct disk *disk = disk_posix();
     char path[PATH_MAX];
-    (void)snprintf(why, why_cap, "the state or its durable point in %s is damaged or cannot be read", node->config.data);
+    (void)snprintf(why, why_cap, "the state or its durable point in %s is damaged or cannot be read",
+                   node->config.data);
     TRY(durable_recover(disk, node->config.data, node->partitions_len, out_start));
     if (*out_start != DURABLE_CLEAN && *out_start != DURABLE_FRESH) {
         log_text(node->log, LOG_WARN, "the last run did not stop in order",
@@ -213,7 +223,8 @@ static enum err open_state(struct node *node, enum durable_start *out_start, cha
     }
     TRY(durable_mark_running(disk, node->config.data));
     path_in(node, "state", path);
-    struct state_options options = {path, node->partitions_len, LIMIT_MAP_BYTES, (uint64_t)node->config.state_quota_mib << 20};
+    struct state_options options = {path, node->partitions_len, LIMIT_MAP_BYTES,
+                                    (uint64_t)node->config.state_quota_mib << 20};
     return state_open(&options, &node->state);
 }
 
@@ -276,7 +287,8 @@ static void start_storage(struct node *node)
 {
     node->log_writer = log_writer_new(node->segments, node->partitions_len, node->clock);
     node->apply_context.partitions = node->data_partitions;
-    struct state_writer_options options = {node->state, node->clock, apply_entry, apply_drop, on_committed, &node->apply_context};
+    struct state_writer_options options = {node->state, node->clock,  apply_entry,
+                                           apply_drop,  on_committed, &node->apply_context};
     node->state_writer = state_writer_new(&options);
     node->durable = durable_new(disk_posix(), node->config.data, node->partitions_len, node->config.durable_interval_ms,
                                 node->state_writer, node->log_writer);
@@ -325,8 +337,13 @@ static void propose_key(struct worker *base, struct message *message)
     FIELD_SET(signing_key_fields, &key, struct signing_key, secret, bytes_of(secret, sizeof secret));
     FIELD_SET(signing_key_fields, &key, struct signing_key, public, bytes_of(public, sizeof public));
     field_pack(&params, signing_key_fields, &key);
-    struct command command = {.key = system_address.key, .params = buf_bytes(&params), .kind = KIND_SYSTEM, .op = SYSTEM_ADD_KEY, .request_id = id};
-    struct submission *submission = submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
+    struct command command = {.key = system_address.key,
+                              .params = buf_bytes(&params),
+                              .kind = KIND_SYSTEM,
+                              .op = SYSTEM_ADD_KEY,
+                              .request_id = id};
+    struct submission *submission =
+        submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
     buf_free(&params);
     submission->from = worker;
     submission->done = drop_submission;

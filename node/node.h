@@ -26,21 +26,21 @@ struct node_worker {
     struct node *node;
     struct http_server server;
     struct actors actors;
-    struct list partitions;      /* those this worker owns */
-    struct log_batch *batch;     /* what the turn has for the log */
+    struct list partitions;  /* those this worker owns */
+    struct log_batch *batch; /* what the turn has for the log */
     struct turn_hook turn_hook;
-    struct timer tick;           /* of the groups */
-    struct timer upkeep;         /* passivation, chores */
+    struct timer tick;   /* of the groups */
+    struct timer upkeep; /* passivation, chores */
     struct state_reader *reader;
-    uint64_t reader_seq;         /* commit_seq the snapshot is at; 0: none is open */
+    uint64_t reader_seq; /* commit_seq the snapshot is at; 0: none is open */
     struct list read_waiters;
     atomic_bool reads_wait;
-    struct list resumed;         /* flows to be run at the turn's end */
+    struct list resumed; /* flows to be run at the turn's end */
     struct token_cache *tokens;
-    struct list calls;           /* under way */
-    bool sweeping;               /* a chore's script is under way */
+    struct list calls; /* under way */
+    bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
-    uint64_t mail_published;     /* for /metrics: see metrics.c */
+    uint64_t mail_published; /* for /metrics: see metrics.c */
     atomic_uint_fast64_t actors_live, mails, activated, passivated, overloaded;
 };
 
@@ -65,11 +65,11 @@ struct node {
     struct durable *durable;
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 
-    struct guard *guard;     /* revocations; its own lock */
-    struct keyring *keyring; /* signing keys; its own lock */
-    struct router *router;   /* constant after start */
-    struct metrics *metrics; /* atomics */
-    atomic_int computing;    /* password jobs queued or running */
+    struct guard *guard;       /* revocations; its own lock */
+    struct keyring *keyring;   /* signing keys; its own lock */
+    struct router *router;     /* constant after start */
+    struct metrics *metrics;   /* atomics */
+    atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool ready, stopping;
     int64_t started_ms;

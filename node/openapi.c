@@ -31,11 +31,13 @@ static void add_parameter(struct buf *out, const struct op *op, const struct fie
     alone[0].flags = (uint8_t)(alone[0].flags & ~FIELD_QUERY);
     field_schema(&schema, alone, true);
     struct bytes text = buf_bytes(&schema);
-    size_t from = strlen("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"\":") + strlen(field->name);
+    size_t from =
+        strlen("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"\":") + strlen(field->name);
     size_t tail = strlen("},\"required\":[]}") + ((field->flags & FIELD_REQUIRED) != 0 ? strlen(field->name) + 2 : 0);
     bool path = in_path(op, field->name);
     buf_printf(out, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,\"schema\":%.*s}", first ? "" : ",", field->name,
-               path ? "path" : "query", path ? "true" : "false", (int)(text.len - from - tail), (const char *)text.ptr + from);
+               path ? "path" : "query", path ? "true" : "false", (int)(text.len - from - tail),
+               (const char *)text.ptr + from);
     buf_free(&schema);
 }
 
@@ -65,7 +67,8 @@ static void add_reply(struct buf *out, const struct op *op)
         if (is_list(op)) {
             buf_add_lit(out, "{\"type\":\"object\",\"properties\":{\"items\":{\"type\":\"array\",\"items\":");
             field_schema(out, op->out, true);
-            buf_add_lit(out, "},\"next_cursor\":{\"type\":[\"string\",\"null\"]}},\"required\":[\"items\",\"next_cursor\"]}");
+            buf_add_lit(
+                out, "},\"next_cursor\":{\"type\":[\"string\",\"null\"]}},\"required\":[\"items\",\"next_cursor\"]}");
         } else {
             field_schema(out, op->out, true);
         }
@@ -78,8 +81,8 @@ static const char *const lower[] = {"get", "head", "post", "put", "patch", "dele
 
 static void add_op(struct buf *out, const struct kind *kind, const struct op *op)
 {
-    buf_printf(out, "\"%s\":{\"operationId\":\"%s_%s\",\"tags\":[\"%s\"],\"summary\":\"%s\",", lower[op->method], kind->name,
-               op->name, kind->name, op->summary);
+    buf_printf(out, "\"%s\":{\"operationId\":\"%s_%s\",\"tags\":[\"%s\"],\"summary\":\"%s\",", lower[op->method],
+               kind->name, op->name, kind->name, op->summary);
     if (op->role != ROLE_NONE) {
         buf_add_lit(out, "\"security\":[{\"bearer\":[]}],");
     }
@@ -97,7 +100,9 @@ static void add_op(struct buf *out, const struct kind *kind, const struct op *op
 
 static void add_page(struct buf *out, const struct page_route *page)
 {
-    buf_printf(out, "\"get\":{\"summary\":\"%s\",\"responses\":{\"200\":{\"description\":\"OK\",\"content\":{\"%s\":{}}}}}", page->summary, page->type);
+    buf_printf(out,
+               "\"get\":{\"summary\":\"%s\",\"responses\":{\"200\":{\"description\":\"OK\",\"content\":{\"%s\":{}}}}}",
+               page->summary, page->type);
 }
 
 static const struct page_route *page_of(const char *path)
@@ -113,7 +118,8 @@ void openapi_write(const struct router *router, struct buf *out)
 {
     size_t len;
     const struct route *routes = router_routes(router, &len);
-    buf_add_lit(out, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"belfry\",\"version\":\"1\",\"license\":{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"}},\"paths\":{");
+    buf_add_lit(out, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"belfry\",\"version\":\"1\",\"license\":{\"name\":"
+                     "\"Apache-2.0\",\"identifier\":\"Apache-2.0\"}},\"paths\":{");
     for (size_t i = 0; i < len; i++) {
         bool again = i > 0 && strcmp(routes[i - 1].path, routes[i].path) == 0;
         if (!again) {
@@ -127,13 +133,18 @@ void openapi_write(const struct router *router, struct buf *out)
             add_page(out, page_of(routes[i].path));
         }
     }
-    buf_add_lit(out,
-                "}},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"bearerFormat\":\"JWT\"}},"
-                "\"responses\":{\"Problem\":{\"description\":\"A problem (RFC 9457)\",\"content\":{\"application/problem+json\":{\"schema\":{"
-                "\"type\":\"object\",\"properties\":{\"type\":{\"type\":\"string\"},\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
-                "\"detail\":{\"type\":\"string\"},\"code\":{\"type\":\"string\"},\"request_id\":{\"type\":\"string\"},\"retryable\":{\"type\":\"boolean\"},"
-                "\"errors\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"pointer\":{\"type\":\"string\"},\"code\":{\"type\":\"string\"},"
-                "\"detail\":{\"type\":\"string\"}}}}},\"required\":[\"type\",\"title\",\"status\",\"code\",\"request_id\",\"retryable\"]}}}}}}}");
+    buf_add_lit(out, "}},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\","
+                     "\"bearerFormat\":\"JWT\"}},"
+                     "\"responses\":{\"Problem\":{\"description\":\"A problem (RFC "
+                     "9457)\",\"content\":{\"application/problem+json\":{\"schema\":{"
+                     "\"type\":\"object\",\"properties\":{\"type\":{\"type\":\"string\"},\"title\":{\"type\":"
+                     "\"string\"},\"status\":{\"type\":\"integer\"},"
+                     "\"detail\":{\"type\":\"string\"},\"code\":{\"type\":\"string\"},\"request_id\":{\"type\":"
+                     "\"string\"},\"retryable\":{\"type\":\"boolean\"},"
+                     "\"errors\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"pointer\":{"
+                     "\"type\":\"string\"},\"code\":{\"type\":\"string\"},"
+                     "\"detail\":{\"type\":\"string\"}}}}},\"required\":[\"type\",\"title\",\"status\",\"code\","
+                     "\"request_id\",\"retryable\"]}}}}}}}");
     free((void *)(uintptr_t)routes);
 }
 
@@ -146,7 +157,9 @@ static void docs_fields(struct buf *out, const struct op *op)
     for (const struct field *field = op->in; field->name != NULL; field++) {
         if ((field->flags & FIELD_HIDDEN) == 0) {
             buf_printf(out, "<li><code>%s</code>%s%s</li>", field->name,
-                       in_path(op, field->name) ? " in the path" : (field->flags & FIELD_QUERY) != 0 ? " in the query" : "",
+                       in_path(op, field->name)            ? " in the path"
+                       : (field->flags & FIELD_QUERY) != 0 ? " in the query"
+                                                           : "",
                        (field->flags & FIELD_REQUIRED) != 0 ? ", required" : "");
         }
     }
@@ -157,15 +170,18 @@ void docs_write(const struct router *router, struct buf *out)
 {
     size_t len;
     const struct route *routes = router_routes(router, &len);
-    buf_add_lit(out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>belfry: the HTTP API</title>"
-                     "<style>body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}code{background:#eee}"
-                     "h2{margin-top:1.5em;font-size:1.1em}</style><h1>belfry: the HTTP API</h1>"
-                     "<p>The machine-readable form is <a href=\"/openapi.json\">/openapi.json</a>.</p>");
+    buf_add_lit(
+        out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>belfry: the HTTP API</title>"
+             "<style>body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}code{background:#eee}"
+             "h2{margin-top:1.5em;font-size:1.1em}</style><h1>belfry: the HTTP API</h1>"
+             "<p>The machine-readable form is <a href=\"/openapi.json\">/openapi.json</a>.</p>");
     for (size_t i = 0; i < len; i++) {
         const struct op *op = routes[i].op;
         buf_printf(out, "<h2><code>%s %s</code></h2><p>%s%s.</p>", http_method_name(routes[i].method), routes[i].path,
                    op != NULL ? op->summary : page_of(routes[i].path)->summary,
-                   op == NULL || op->role == ROLE_NONE ? "" : op->role == ROLE_ADMIN ? " (admin token)" : " (token)");
+                   op == NULL || op->role == ROLE_NONE ? ""
+                   : op->role == ROLE_ADMIN            ? " (admin token)"
+                                                       : " (token)");
         if (op != NULL) {
             docs_fields(out, op);
         }

@@ -84,7 +84,10 @@ int operator_admin(int argc, char **argv)
     size_t body = strlen("{\"role\":\"\"}") + strlen(role);
     buf_add_str(&request, "PATCH /v1/users/");
     add_escaped(&request, argv[0]);
-    buf_printf(&request, " HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n{\"role\":\"%s\"}", body, role);
+    buf_printf(&request,
+               " HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: "
+               "%zu\r\n\r\n{\"role\":\"%s\"}",
+               body, role);
     int status = ask(data, buf_bytes(&request), stdout);
     buf_free(&request);
     return status == 200 ? 0 : 1;
@@ -97,6 +100,7 @@ int operator_status(int argc, char **argv)
         (void)fputs("usage: belfry status [--data DIR]\n", stderr);
         return 2;
     }
-    int status = ask(data, BYTES_LIT("GET /readyz?verbose HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"), stdout);
+    int status =
+        ask(data, BYTES_LIT("GET /readyz?verbose HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"), stdout);
     return status == 200 ? 0 : 1;
 }

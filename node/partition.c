@@ -18,7 +18,7 @@ struct node_batch {
     struct {
         struct partition *partition;
         uint64_t index;
-    } *marks; /* the newest entry of each group in the batch */
+    } * marks; /* the newest entry of each group in the batch */
     size_t marks_len, marks_cap;
 };
 
@@ -87,7 +87,8 @@ static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_
 {
     struct partition *partition = ctx;
     (void)group;
-    struct segment_record record = {.type = RECORD_HARD_STATE, .group = (uint16_t)partition->number, .term = term, .index = vote};
+    struct segment_record record = {
+        .type = RECORD_HARD_STATE, .group = (uint16_t)partition->number, .term = term, .index = vote};
     log_batch_add(&batch_of(partition->home)->batch, &record);
 }
 
@@ -96,8 +97,12 @@ static void on_append(void *ctx, struct group *group, const struct group_entry *
     struct partition *partition = ctx;
     struct node_batch *batch = batch_of(partition->home);
     (void)group;
-    struct segment_record record = {.type = RECORD_ENTRY, .kind = entry->kind, .group = (uint16_t)partition->number,
-                                    .index = entry->index, .term = entry->term, .payload = entry->payload};
+    struct segment_record record = {.type = RECORD_ENTRY,
+                                    .kind = entry->kind,
+                                    .group = (uint16_t)partition->number,
+                                    .index = entry->index,
+                                    .term = entry->term,
+                                    .payload = entry->payload};
     log_batch_add(&batch->batch, &record);
     batch_mark(batch, partition, entry->index);
 }

@@ -16,7 +16,7 @@ struct partition {
     unsigned number;
     struct group *group;
     int64_t stamped_ms;
-    struct list run_queue; /* actors with mail */
+    struct list run_queue;         /* actors with mail */
     struct submission **proposals; /* by index */
     struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;

@@ -45,7 +45,8 @@ static struct request *request_of(struct flow *flow)
 
 static void add_allow(struct request *request)
 {
-    static const enum method methods[] = {METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS};
+    static const enum method methods[] = {METHOD_GET,   METHOD_HEAD,   METHOD_POST,   METHOD_PUT,
+                                          METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS};
     unsigned allowed = request->match.allowed | 1U << METHOD_OPTIONS;
     allowed |= (allowed & 1U << METHOD_GET) != 0 ? 1U << METHOD_HEAD : 0;
     bool first = true;
@@ -57,7 +58,6 @@ static void add_allow(struct request *request)
         }
     }
     buf_add_lit(&request->headers, "\r\n");
-
 }
 
 static enum flow_next request_route(struct flow *flow)
@@ -67,7 +67,8 @@ static enum flow_next request_route(struct flow *flow)
     if (request->match.route != NULL) {
         return FLOW_NEXT;
     }
-    if (request->http->method == METHOD_OPTIONS && (request->match.allowed != 0 || bytes_is(request->http->path, "*"))) {
+    if (request->http->method == METHOD_OPTIONS &&
+        (request->match.allowed != 0 || bytes_is(request->http->path, "*"))) {
         add_allow(request);
         request->status = 204;
         return FLOW_FAIL; /* nothing further to do: straight to the answer */
@@ -156,7 +157,8 @@ static enum err decode_body(struct request *request, const struct op *op)
         return ERR_UNSUPPORTED_MEDIA_TYPE;
     }
     static const struct field none[] = {FIELDS_END};
-    return field_decode_json(op->in != NULL ? op->in : none, request->http->body, &request->arena, request->in, &request->errors);
+    return field_decode_json(op->in != NULL ? op->in : none, request->http->body, &request->arena, request->in,
+                             &request->errors);
 }
 
 static enum err decode_path(struct request *request, const struct op *op)
@@ -192,7 +194,8 @@ static enum err decode_if_match(struct request *request)
     }
     memcpy(text, tag.ptr + 1, tag.len - 2);
     request->call.if_match = strtoull(text, &end, 16);
-    return *end == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX ? OK : ERR_PRECONDITION_FAILED;
+    return *end == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX ? OK
+                                                                                          : ERR_PRECONDITION_FAILED;
 }
 
 static enum err decode_idempotency(struct request *request, const struct op *op)
@@ -227,7 +230,8 @@ static struct bytes without_consistency(struct request *request, enum err *out_e
         if (bytes_start_with(pair, BYTES_LIT("consistency="))) {
             struct bytes value = bytes_of(pair.ptr + 12, pair.len - 12);
             if (!bytes_is(value, "local") && !bytes_is(value, "linearizable")) {
-                field_errors_add(&request->errors, &request->arena, "?consistency", "not_a_choice", "linearizable or local");
+                field_errors_add(&request->errors, &request->arena, "?consistency", "not_a_choice",
+                                 "linearizable or local");
                 *out_err = ERR_INVALID_FIELDS;
             }
         } else {
@@ -247,7 +251,8 @@ static enum err decode(struct request *request, const struct op *op)
     enum err consistency = OK;
     const struct field *fields = op->in != NULL ? op->in : none;
     request->in = arena_zalloc(&request->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
-    struct bytes query = op->type == OP_QUERY || op->method == METHOD_GET ? without_consistency(request, &consistency) : request->http->query;
+    struct bytes query = op->type == OP_QUERY || op->method == METHOD_GET ? without_consistency(request, &consistency)
+                                                                          : request->http->query;
     TRY(consistency);
     TRY(decode_path(request, op));
     TRY(field_decode_query(fields, query, &request->arena, request->in, &request->errors));
@@ -452,8 +457,11 @@ static void problem(struct request *request, enum err err)
     out->len = 0;
     request->type = "application/problem+json";
     request->status = err_status(err);
-    buf_printf(out, "{\"type\":\"urn:belfry:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", err_code(err), err_title(err), err_status(err));
-    json_text_add_safe(out, bytes_str(err == ERR_INVALID_JSON && request->errors.json_detail != NULL ? request->errors.json_detail : err_title(err)));
+    buf_printf(out, "{\"type\":\"urn:belfry:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", err_code(err),
+               err_title(err), err_status(err));
+    json_text_add_safe(out, bytes_str(err == ERR_INVALID_JSON && request->errors.json_detail != NULL
+                                          ? request->errors.json_detail
+                                          : err_title(err)));
     buf_printf(out, ",\"code\":\"%s\",\"request_id\":", err_code(err));
     json_text_add_safe(out, bytes_str(request->id));
     buf_printf(out, ",\"retryable\":%s", err_retryable(err) ? "true" : "false");
@@ -493,12 +501,14 @@ static void add_cors(struct request *request)
     }
     buf_add_lit(&request->headers, "Access-Control-Allow-Origin: ");
     buf_add_bytes(&request->headers, origin);
-    buf_add_lit(&request->headers, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: ETag, Location, Link, X-Request-Id, X-Belfry-Node, Idempotency-Replayed, Retry-After\r\n");
-    if (request->http->method == METHOD_OPTIONS && http_header(request->http, "access-control-request-method").len > 0) {
-        buf_add_lit(&request->headers,
-                    "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
-                    "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id\r\n"
-                    "Access-Control-Max-Age: 86400\r\n");
+    buf_add_lit(&request->headers, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: ETag, Location, Link, "
+                                   "X-Request-Id, X-Belfry-Node, Idempotency-Replayed, Retry-After\r\n");
+    if (request->http->method == METHOD_OPTIONS &&
+        http_header(request->http, "access-control-request-method").len > 0) {
+        buf_add_lit(&request->headers, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+                                       "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, "
+                                       "If-None-Match, Idempotency-Key, X-Request-Id\r\n"
+                                       "Access-Control-Max-Age: 86400\r\n");
     }
 }
 
@@ -553,7 +563,9 @@ static enum flow_next request_finish(struct flow *flow)
     int64_t ns = clock_boot_ns(node_of(request)->clock) - http_conn_started_ns(conn);
     metrics_request(node_of(request)->metrics, request->match.path_index, request->http->method, request->status, ns);
     write_log(request, ns);
-    struct http_reply reply = {.status = request->status, .type = bytes_str(request->type), .headers = buf_bytes(&request->headers),
+    struct http_reply reply = {.status = request->status,
+                               .type = bytes_str(request->type),
+                               .headers = buf_bytes(&request->headers),
                                .body = buf_bytes(&request->body)};
     http_conn_set_data(conn, NULL);
     http_reply(conn, &reply);
@@ -562,9 +574,8 @@ static enum flow_next request_finish(struct flow *flow)
 }
 
 static const struct flow_state request_states[] = {
-    {"route", request_route},   {"auth", request_auth},     {"admit", request_admit},
-    {"decode", request_decode}, {"submit", request_submit}, {"encode", request_encode},
-    {"finish", request_finish}, {0}};
+    {"route", request_route},   {"auth", request_auth},     {"admit", request_admit},   {"decode", request_decode},
+    {"submit", request_submit}, {"encode", request_encode}, {"finish", request_finish}, {0}};
 
 /* ---- from the connection ---- */
 

@@ -164,7 +164,10 @@ void router_match(const struct router *router, enum method method, struct bytes 
     }
 }
 
-unsigned router_paths(const struct router *router) { return router->paths_len; }
+unsigned router_paths(const struct router *router)
+{
+    return router->paths_len;
+}
 
 const char *router_path(const struct router *router, unsigned index)
 {

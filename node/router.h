@@ -23,10 +23,10 @@ struct route {
 
 enum { ROUTE_PARAMS = 4 };
 struct route_match {
-    const struct route *route; /* NULL: not found, or not with this method */
+    const struct route *route;         /* NULL: not found, or not with this method */
     struct bytes params[ROUTE_PARAMS]; /* still percent-encoded */
-    unsigned path_index;  /* of the path that matched; 0 is "unmatched" */
-    unsigned allowed;     /* bits of the methods the path has; 0: no such path */
+    unsigned path_index;               /* of the path that matched; 0 is "unmatched" */
+    unsigned allowed;                  /* bits of the methods the path has; 0: no such path */
 };
 
 struct router;

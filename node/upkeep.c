@@ -39,7 +39,8 @@ static void chore_done(struct call *call)
 }
 
 /* Runs the chore if this partition has something overdue. */
-static bool try_chore(struct node_worker *worker, const struct kind *kind, const struct chore *chore, unsigned partition)
+static bool try_chore(struct node_worker *worker, const struct kind *kind, const struct chore *chore,
+                      unsigned partition)
 {
     struct chore_run *run = mem_zalloc(sizeof *run);
     const struct op *op = kind_op(kind, chore->op);
@@ -49,8 +50,14 @@ static bool try_chore(struct node_worker *worker, const struct kind *kind, const
         chore_free(run);
         return false;
     }
-    run->call = (struct call){.worker = worker, .kind = kind, .op = op, .caller = {.role = ROLE_ADMIN}, .arena = &run->arena, .in = in,
-                              .remote = BYTES_LIT("node"), .done = chore_done};
+    run->call = (struct call){.worker = worker,
+                              .kind = kind,
+                              .op = op,
+                              .caller = {.role = ROLE_ADMIN},
+                              .arena = &run->arena,
+                              .in = in,
+                              .remote = BYTES_LIT("node"),
+                              .done = chore_done};
     worker->sweeping = true;
     call_start(&run->call);
     return true;
@@ -64,7 +71,8 @@ static void look_for_chores(struct node_worker *worker)
     worker->reader_seq = 1; /* open: closed at the turn's end; a call renews it */
     for (size_t k = 0; kinds[k] != NULL; k++) {
         for (const struct chore *chore = kinds[k]->chores; chore != NULL && chore->name != NULL; chore++) {
-            list_each(link, &worker->partitions) {
+            list_each(link, &worker->partitions)
+            {
                 struct partition *partition = container_of(link, struct partition, link);
                 if (partition->number > 0 && atomic_load(&partition->leader) &&
                     try_chore(worker, kinds[k], chore, partition->number)) {

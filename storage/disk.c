@@ -117,8 +117,7 @@ static enum err posix_make_dir(struct disk *disk, const char *path)
     return mkdir(path, 0750) == 0 || errno == EEXIST ? OK : err_of_errno();
 }
 
-static enum err posix_list(struct disk *disk, const char *path,
-                           void (*each)(void *ctx, const char *name), void *ctx)
+static enum err posix_list(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx)
 {
     (void)disk;
     DIR *dir = opendir(path);
@@ -136,9 +135,8 @@ static enum err posix_list(struct disk *disk, const char *path,
 
 struct disk *disk_posix(void)
 {
-    static struct disk disk = {posix_open,   posix_close,  posix_read,     posix_write,
-                               posix_sync,   posix_size,   posix_remove,   posix_rename,
-                               posix_sync_dir, posix_make_dir, posix_list};
+    static struct disk disk = {posix_open,   posix_close,  posix_read,     posix_write,    posix_sync, posix_size,
+                               posix_remove, posix_rename, posix_sync_dir, posix_make_dir, posix_list};
     return &disk;
 }
 

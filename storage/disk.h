@@ -23,8 +23,7 @@ struct disk {
     enum err (*sync_dir)(struct disk *disk, const char *path);
     enum err (*make_dir)(struct disk *disk, const char *path); /* OK when it is there */
     /* Calls each with every name in the directory, in no order. */
-    enum err (*list)(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name),
-                     void *ctx);
+    enum err (*list)(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx);
 };
 
 /* The machine's file system. */
@@ -32,8 +31,7 @@ struct disk *disk_posix(void);
 
 /* Writes a small file so that after a crash it is either the old or the new one:
  * temporary file, sync, rename, sync of the directory. */
-enum err disk_replace(struct disk *disk, const char *dir, const char *name,
-                      struct bytes content) MUST_USE;
+enum err disk_replace(struct disk *disk, const char *dir, const char *name, struct bytes content) MUST_USE;
 /* Reads a small file of at most max bytes. ERR_NOT_FOUND, ERR_TOO_LARGE, ERR_IO. */
 enum err disk_load(struct disk *disk, const char *path, size_t max, struct buf *out) MUST_USE;
 

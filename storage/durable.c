@@ -221,8 +221,8 @@ static void *durable_main(void *arg)
     return NULL;
 }
 
-struct durable *durable_new(struct disk *disk, const char *dir, unsigned partitions,
-                            int64_t interval_ms, struct state_writer *states, struct log_writer *log)
+struct durable *durable_new(struct disk *disk, const char *dir, unsigned partitions, int64_t interval_ms,
+                            struct state_writer *states, struct log_writer *log)
 {
     struct durable *durable = mem_zalloc(sizeof *durable);
     pthread_condattr_t attr;

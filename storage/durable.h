@@ -25,16 +25,15 @@ enum durable_start {
 
 /* Before the state is opened: looks at what happened, and puts the file right.
  * Errors: ERR_CORRUPT (the side file is damaged, or the state is gone without it), ERR_IO. */
-enum err durable_recover(struct disk *disk, const char *dir, unsigned partitions,
-                         enum durable_start *out) MUST_USE;
+enum err durable_recover(struct disk *disk, const char *dir, unsigned partitions, enum durable_start *out) MUST_USE;
 /* Marks the directory as in use by this run; and, after a last point, as stopped in order. */
 enum err durable_mark_running(struct disk *disk, const char *dir) MUST_USE;
 enum err durable_mark_clean(struct disk *disk, const char *dir) MUST_USE;
 
 struct durable; /* the helper thread */
 
-struct durable *durable_new(struct disk *disk, const char *dir, unsigned partitions,
-                            int64_t interval_ms, struct state_writer *states, struct log_writer *log);
+struct durable *durable_new(struct disk *disk, const char *dir, unsigned partitions, int64_t interval_ms,
+                            struct state_writer *states, struct log_writer *log);
 /* Takes a point now, and waits for it. */
 enum err durable_point(struct durable *durable) MUST_USE;
 uint64_t durable_points(const struct durable *durable);

@@ -40,7 +40,8 @@ static void count(struct log_writer *writer, uint64_t records, uint64_t bytes, u
 static void write_batches(struct log_writer *writer, struct list *batches)
 {
     uint64_t records = 0, bytes = 0;
-    list_each(link, batches) {
+    list_each(link, batches)
+    {
         const struct log_batch *batch = container_of(link, struct log_batch, link);
         for (size_t i = 0; i < batch->len; i++) {
             segments_add(writer->log, &batch->records[i]);

@@ -30,7 +30,7 @@ struct segments {
     char dir[PATH_MAX - 64];
     pthread_mutex_t making; /* held while the next file is made */
     pthread_mutex_t mutex;  /* over list, list_len, ready */
-    struct segment *list;  /* oldest first; the last one is written to */
+    struct segment *list;   /* oldest first; the last one is written to */
     size_t list_len, list_cap;
     bool ready;      /* the file of the next number is prepared */
     uint64_t oldest; /* not yet dropped */
@@ -200,10 +200,12 @@ static void add_preamble(struct segments *log, uint64_t number)
     log->chain = 0;
     add_raw(log, &(struct segment_record){.type = RECORD_SEGMENT, .index = number});
     for (uint16_t group = 0; group < log->options.groups; group++) {
-        add_raw(log, &(struct segment_record){.type = RECORD_HARD_STATE, .group = group,
+        add_raw(log, &(struct segment_record){.type = RECORD_HARD_STATE,
+                                              .group = group,
                                               .term = log->hard_term[group],
                                               .index = log->hard_vote[group]});
-        add_raw(log, &(struct segment_record){.type = RECORD_LAST, .group = group,
+        add_raw(log, &(struct segment_record){.type = RECORD_LAST,
+                                              .group = group,
                                               .term = log->last_term[group],
                                               .index = log->last_index[group]});
     }
@@ -325,8 +327,8 @@ struct scan {
 
 static enum err damage(const struct scan *scan, const char *what)
 {
-    (void)snprintf(scan->why, scan->why_cap, "log segment %016llx at offset %zu: %s",
-                   (unsigned long long)scan->number, scan->at, what);
+    (void)snprintf(scan->why, scan->why_cap, "log segment %016llx at offset %zu: %s", (unsigned long long)scan->number,
+                   scan->at, what);
     return ERR_CORRUPT;
 }
 
@@ -337,9 +339,8 @@ static bool whole_at(const struct scan *scan, size_t at, struct header *out)
         return false;
     }
     memcpy(out, scan->data + at, sizeof *out);
-    return out->type >= RECORD_SEGMENT && out->type <= RECORD_CLEAN &&
-           out->group < scan->log->options.groups && out->length <= scan->size - at - sizeof *out &&
-           header_crc(out, scan->data + at + sizeof *out) == out->crc;
+    return out->type >= RECORD_SEGMENT && out->type <= RECORD_CLEAN && out->group < scan->log->options.groups &&
+           out->length <= scan->size - at - sizeof *out && header_crc(out, scan->data + at + sizeof *out) == out->crc;
 }
 
 static bool all_zero(const uint8_t *data, size_t len)
@@ -349,8 +350,11 @@ static bool all_zero(const uint8_t *data, size_t len)
 
 static void take(struct scan *scan, const struct header *header)
 {
-    struct segment_record record = {.type = header->type, .kind = header->kind, .group = header->group,
-                                    .index = header->index, .term = header->term,
+    struct segment_record record = {.type = header->type,
+                                    .kind = header->kind,
+                                    .group = header->group,
+                                    .index = header->index,
+                                    .term = header->term,
                                     .payload = bytes_of(scan->data + scan->at + sizeof *header, header->length)};
     note(scan->log, &record);
     scan->each(scan->ctx, &record);
@@ -508,8 +512,8 @@ static enum err open_all(struct segments *log, struct numbers *numbers, struct s
 }
 
 enum err segments_open(const struct segments_options *options,
-                       void (*each)(void *ctx, const struct segment_record *record), void *ctx,
-                       struct segments **out, char *out_why, size_t why_cap)
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
+                       char *out_why, size_t why_cap)
 {
     struct segments *log = mem_zalloc(sizeof *log);
     struct numbers numbers = {0};
@@ -522,8 +526,7 @@ enum err segments_open(const struct segments_options *options,
     log->last_term = mem_zalloc(groups * sizeof *log->last_term);
     log->hard_term = mem_zalloc(groups * sizeof *log->hard_term);
     log->hard_vote = mem_zalloc(groups * sizeof *log->hard_vote);
-    struct scan scan = {.log = log, .each = each, .ctx = ctx, .why = out_why, .why_cap = why_cap,
-                        .last_sealed = true};
+    struct scan scan = {.log = log, .each = each, .ctx = ctx, .why = out_why, .why_cap = why_cap, .last_sealed = true};
     (void)snprintf(out_why, why_cap, "the log in %s cannot be read or written", log->dir);
     enum err err = options->disk->make_dir(options->disk, log->dir);
     if (err == OK) {

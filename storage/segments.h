@@ -42,8 +42,8 @@ struct segments_options {
  * offset and what is wrong (static buffer of the call, copied by nobody else).
  * Errors: ERR_CORRUPT, ERR_IO, ERR_DISK_FULL. */
 enum err segments_open(const struct segments_options *options,
-                       void (*each)(void *ctx, const struct segment_record *record), void *ctx,
-                       struct segments **out, char *out_why, size_t why_cap) MUST_USE;
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
+                       char *out_why, size_t why_cap) MUST_USE;
 void segments_close(struct segments *log);
 
 /* Adds a record to the batch being built; nothing is written yet. */

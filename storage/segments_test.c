@@ -197,8 +197,10 @@ static void power_fails(struct mem_disk *disk)
 
 static void disk_init(struct mem_disk *disk, struct random *random)
 {
-    *disk = (struct mem_disk){.disk = {mem_open, mem_close, mem_read, mem_write, mem_sync, mem_size, mem_remove, mem_rename, mem_dir, mem_dir, mem_list},
-                              .random = random, .fail_in = -1};
+    *disk = (struct mem_disk){.disk = {mem_open, mem_close, mem_read, mem_write, mem_sync, mem_size, mem_remove,
+                                       mem_rename, mem_dir, mem_dir, mem_list},
+                              .random = random,
+                              .fail_in = -1};
 }
 
 static void disk_close(struct mem_disk *disk)
@@ -267,11 +269,17 @@ static void add_batch(struct segments *log, struct random *random, struct expect
         uint16_t group = (uint16_t)below(random, GROUPS);
         if (below(random, 10) == 0) {
             next->vote[group] = below(random, 9);
-            segments_add(log, &(struct segment_record){.type = RECORD_HARD_STATE, .group = group, .term = ++next->term[group], .index = next->vote[group]});
+            segments_add(log, &(struct segment_record){.type = RECORD_HARD_STATE,
+                                                       .group = group,
+                                                       .term = ++next->term[group],
+                                                       .index = next->vote[group]});
             continue;
         }
         payload_of(group, ++next->last[group], payload);
-        segments_add(log, &(struct segment_record){.type = RECORD_ENTRY, .group = group, .index = next->last[group], .term = next->term[group],
+        segments_add(log, &(struct segment_record){.type = RECORD_ENTRY,
+                                                   .group = group,
+                                                   .index = next->last[group],
+                                                   .term = next->term[group],
                                                    .payload = bytes_of(payload, below(random, 65))});
     }
 }

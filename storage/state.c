@@ -144,8 +144,8 @@ static enum err view_ceil(struct rows *rows, uint8_t table, struct bytes from, s
     return found(view, table, k, v, out_key, out_value);
 }
 
-static enum err view_below(struct rows *rows, uint8_t table, struct bytes before,
-                           struct bytes *out_key, struct bytes *out_value)
+static enum err view_below(struct rows *rows, uint8_t table, struct bytes before, struct bytes *out_key,
+                           struct bytes *out_value)
 {
     struct view *view = view_of(rows);
     MDB_cursor *cursor;
@@ -218,8 +218,7 @@ static enum err view_del(struct rows *rows, uint8_t table, struct bytes key)
 static const struct rows_ops reader_ops = {view_get, view_ceil, view_below, NULL, NULL};
 static const struct rows_ops writer_ops = {view_get, view_ceil, view_below, view_put, view_del};
 
-static void owner_init(struct view_owner *owner, const struct state *state, const struct rows_ops *ops,
-                       MDB_dbi dbi)
+static void owner_init(struct view_owner *owner, const struct state *state, const struct rows_ops *ops, MDB_dbi dbi)
 {
     owner->dbi = dbi;
     owner->views = mem_zalloc(state->options.partitions * sizeof *owner->views);
@@ -454,8 +453,7 @@ struct rows *state_reader_rows(struct state_reader *reader, unsigned partition)
     return &reader->owner.views[partition].rows;
 }
 
-enum err state_reader_partition(struct state_reader *reader, unsigned partition,
-                                struct state_partition *out)
+enum err state_reader_partition(struct state_reader *reader, unsigned partition, struct state_partition *out)
 {
     CHECK(reader->open);
     return load_book(reader->owner.txn, reader->owner.dbi, partition, out);
@@ -484,8 +482,7 @@ enum err state_verify(struct state *state, unsigned partition)
         }
         rc = mdb_cursor_get(reader->owner.cursor, &k, &v, MDB_NEXT);
     }
-    if (err == OK && (seen.set_hash != book.set_hash ||
-                      memcmp(seen.counts, book.counts, sizeof seen.counts) != 0)) {
+    if (err == OK && (seen.set_hash != book.set_hash || memcmp(seen.counts, book.counts, sizeof seen.counts) != 0)) {
         err = ERR_CORRUPT;
     }
     state_reader_free(reader);

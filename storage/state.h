@@ -57,8 +57,7 @@ enum err state_reader_renew(struct state_reader *reader) MUST_USE;
 /* Ends it; pages it held can be reused. */
 void state_reader_reset(struct state_reader *reader);
 struct rows *state_reader_rows(struct state_reader *reader, unsigned partition);
-enum err state_reader_partition(struct state_reader *reader, unsigned partition,
-                                struct state_partition *out) MUST_USE;
+enum err state_reader_partition(struct state_reader *reader, unsigned partition, struct state_partition *out) MUST_USE;
 
 /* ---- durable points: see durable.h ---- */
 enum { STATE_META_BYTES = 4096 };

@@ -125,7 +125,9 @@ static void write_round(struct state *state, uint64_t round)
     for (int i = 0; i < 50; i++) {
         (void)snprintf(key, sizeof key, "k%03d", (int)((round * 7 + (uint64_t)i * 13) % 500));
         memset(value, (int)('a' + round % 26), sizeof value);
-        assert_int_equal(rows_put(state_rows(state, 1), 1, bytes_str(key), bytes_of(value, 100 + (size_t)(round * 31 + (uint64_t)i) % 500)), OK);
+        assert_int_equal(rows_put(state_rows(state, 1), 1, bytes_str(key),
+                                  bytes_of(value, 100 + (size_t)(round * 31 + (uint64_t)i) % 500)),
+                         OK);
     }
     state_partition_edit(state, 1)->applied_index = round;
     assert_int_equal(state_commit(state), OK);
@@ -214,7 +216,8 @@ static void test_a_flipped_bit_in_a_value_is_never_read(void **unused)
     (void)snprintf(path, sizeof path, "%s/data.mdb", dir);
     struct state *state = open_state();
     assert_int_equal(state_begin(state), OK);
-    assert_int_equal(rows_put(state_rows(state, 1), 1, BYTES_LIT("key"), BYTES_LIT("a value that is easily found")), OK);
+    assert_int_equal(rows_put(state_rows(state, 1), 1, BYTES_LIT("key"), BYTES_LIT("a value that is easily found")),
+                     OK);
     assert_int_equal(state_commit(state), OK);
     state_close(state);
     size_t len = read_file(path, &data);

@@ -23,7 +23,8 @@ struct state_writer {
 
 static void drop_outcomes(struct state_writer *writer, struct list *batches)
 {
-    list_each(link, batches) {
+    list_each(link, batches)
+    {
         struct apply_batch *batch = container_of(link, struct apply_batch, link);
         for (size_t i = 0; i < batch->len; i++) {
             if (batch->entries[i].outcome != NULL) {
@@ -53,7 +54,8 @@ static enum err apply_all(struct state_writer *writer, struct list *batches)
 {
     struct state *state = writer->options.state;
     TRY(state_begin(state));
-    list_each(link, batches) {
+    list_each(link, batches)
+    {
         enum err err = apply_batch(writer, container_of(link, struct apply_batch, link));
         if (err != OK) {
             state_abort(state);

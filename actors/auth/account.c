@@ -4,37 +4,39 @@
 
 const char *const account_roles[] = {"user", "admin", NULL};
 
-const struct field account_fields[] = {
-    FIELD_ID(1, account, id, 0),
-    FIELD_STRING(2, account, username, 0, 0, 0),
-    FIELD_STRING(3, account, email, 0, 0, 0),
-    FIELD_STRING(4, account, first_name, 0, 0, 0),
-    FIELD_STRING(5, account, last_name, 0, 0, 0),
-    FIELD_ENUM(6, account, role, account_roles, 0),
-    FIELD_TIME(7, account, created_at, 0),
-    FIELD_TIME(8, account, updated_at, 0),
-    FIELD_STRING(9, account, password, 0, 0, FIELD_HIDDEN),
-    FIELD_BOOL(10, account, deleted, FIELD_HIDDEN),
-    FIELD_INT(11, account, version, 0, INT64_MAX, FIELD_HIDDEN),
-    FIELDS_END};
+const struct field account_fields[] = {FIELD_ID(1, account, id, 0),
+                                       FIELD_STRING(2, account, username, 0, 0, 0),
+                                       FIELD_STRING(3, account, email, 0, 0, 0),
+                                       FIELD_STRING(4, account, first_name, 0, 0, 0),
+                                       FIELD_STRING(5, account, last_name, 0, 0, 0),
+                                       FIELD_ENUM(6, account, role, account_roles, 0),
+                                       FIELD_TIME(7, account, created_at, 0),
+                                       FIELD_TIME(8, account, updated_at, 0),
+                                       FIELD_STRING(9, account, password, 0, 0, FIELD_HIDDEN),
+                                       FIELD_BOOL(10, account, deleted, FIELD_HIDDEN),
+                                       FIELD_INT(11, account, version, 0, INT64_MAX, FIELD_HIDDEN),
+                                       FIELDS_END};
 
 const struct field profile_fields[] = {
     FIELD_STRING(2, account, username, 0, 0, 0), FIELD_STRING(4, account, first_name, 0, 0, 0),
     FIELD_STRING(5, account, last_name, 0, 0, 0), FIELD_TIME(7, account, created_at, 0), FIELDS_END};
 
-const struct field set_password_fields[] = {
-    FIELD_STRING(1, set_password, old, 0, 0, 0), FIELD_STRING(2, set_password, password, 0, 0, 0),
-    FIELD_ID(3, set_password, keep, 0), FIELDS_END};
+const struct field set_password_fields[] = {FIELD_STRING(1, set_password, old, 0, 0, 0),
+                                            FIELD_STRING(2, set_password, password, 0, 0, 0),
+                                            FIELD_ID(3, set_password, keep, 0), FIELDS_END};
 const struct field set_role_fields[] = {FIELD_ENUM(1, set_role, role, account_roles, 0), FIELDS_END};
 const struct field account_patch_fields[] = {
     FIELD_STRING(1, account_patch, first_name, 0, LIMIT_NAME_CHARS, FIELD_NULLABLE),
     FIELD_STRING(2, account_patch, last_name, 0, LIMIT_NAME_CHARS, FIELD_NULLABLE), FIELDS_END};
-const struct field create_fields[] = {
-    FIELD_STRING(1, create, username, 0, 0, 0),   FIELD_STRING(2, create, email, 0, 0, 0),
-    FIELD_STRING(3, create, first_name, 0, 0, 0), FIELD_STRING(4, create, last_name, 0, 0, 0),
-    FIELD_STRING(5, create, password, 0, 0, 0),   FIELD_OBJECT(6, create, session, new_session_fields, 0),
-    FIELDS_END};
-const struct field created_fields[] = {FIELD_ID(1, created, session, 0), FIELD_BLOB(2, created, account, 0), FIELDS_END};
+const struct field create_fields[] = {FIELD_STRING(1, create, username, 0, 0, 0),
+                                      FIELD_STRING(2, create, email, 0, 0, 0),
+                                      FIELD_STRING(3, create, first_name, 0, 0, 0),
+                                      FIELD_STRING(4, create, last_name, 0, 0, 0),
+                                      FIELD_STRING(5, create, password, 0, 0, 0),
+                                      FIELD_OBJECT(6, create, session, new_session_fields, 0),
+                                      FIELDS_END};
+const struct field created_fields[] = {FIELD_ID(1, created, session, 0), FIELD_BLOB(2, created, account, 0),
+                                       FIELDS_END};
 const struct field settled_fields[] = {FIELD_BOOL(1, settled, live, 0), FIELDS_END};
 const struct field forget_fields[] = {FIELD_ID(1, forget, account, 0), FIELDS_END};
 const struct field forgot_fields[] = {FIELD_BOOL(1, forgot, more, 0), FIELDS_END};

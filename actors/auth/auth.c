@@ -4,11 +4,11 @@
 #include "actors/page.h"
 #include "node/limits.h"
 
-const struct field page_fields[] = {
-    FIELD_INT(1, page_in, limit, 1, LIMIT_PAGE, FIELD_QUERY), FIELD_STRING(2, page_in, cursor, 0, 512, FIELD_QUERY), FIELDS_END};
+const struct field page_fields[] = {FIELD_INT(1, page_in, limit, 1, LIMIT_PAGE, FIELD_QUERY),
+                                    FIELD_STRING(2, page_in, cursor, 0, 512, FIELD_QUERY), FIELDS_END};
 
-static enum err own_address(const struct caller *caller, const void *in, struct arena *arena,
-                            unsigned partitions, struct address *out)
+static enum err own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
+                            struct address *out)
 {
     (void)in;
     (void)arena;
@@ -72,7 +72,6 @@ enum err users_query(struct look *look, const void *raw, struct reply *reply)
     return page_fill(&page, account_fields, users_want, NULL, reply);
 }
 
-
 /* Invariants: every pending name exists and is not confirmed; every unconfirmed name is pending. */
 static enum err auth_check(struct rows *rows, struct arena *arena)
 {
@@ -99,37 +98,47 @@ static enum err auth_check(struct rows *rows, struct arena *arena)
     return pending == unconfirmed ? OK : ERR_CORRUPT;
 }
 
-static const struct table tables[] = {
-    {TABLE_ACCOUNT, "accounts", true},        {TABLE_SESSION, "sessions", true},
-    {TABLE_ABORTED, "aborted_signups", true}, {TABLE_NAME, "names", true},
-    {TABLE_PENDING, "pending_names", true},   {TABLE_DELETING, "deleting_accounts", true}, {0}};
+static const struct table tables[] = {{TABLE_ACCOUNT, "accounts", true},
+                                      {TABLE_SESSION, "sessions", true},
+                                      {TABLE_ABORTED, "aborted_signups", true},
+                                      {TABLE_NAME, "names", true},
+                                      {TABLE_PENDING, "pending_names", true},
+                                      {TABLE_DELETING, "deleting_accounts", true},
+                                      {0}};
 
 #define IN(table, type) .in = table, .in_size = sizeof(struct type)
 static const struct op ops[] = {
-    {AUTH_SIGNUP, OP_SCRIPT, OP_SECRET, ROLE_NONE, 201, "signup", METHOD_POST, "/v1/auth/signup", "Create an account and sign in",
-     IN(signup_fields, signup_in), .out = session_out_fields, .state_size = sizeof(struct entry_state), .steps = signup_steps},
-    {AUTH_LOGIN, OP_SCRIPT, OP_SECRET, ROLE_NONE, 200, "login", METHOD_POST, "/v1/auth/login", "Sign in by username or email",
-     IN(login_fields, login_in), .out = session_out_fields, .state_size = sizeof(struct entry_state), .steps = login_steps},
-    {AUTH_REFRESH, OP_SCRIPT, OP_SECRET, ROLE_NONE, 200, "refresh", METHOD_POST, "/v1/auth/refresh", "Exchange a refresh token",
-     IN(refresh_fields, refresh_in), .out = session_out_fields, .state_size = sizeof(struct entry_state), .steps = refresh_steps},
-    {AUTH_LOGOUT, OP_SCRIPT, 0, ROLE_USER, 204, "logout", METHOD_POST, "/v1/auth/logout", "End this session, or all of them",
-     IN(logout_fields, logout_in), .state_size = sizeof(struct change_state), .steps = logout_steps},
+    {AUTH_SIGNUP, OP_SCRIPT, OP_SECRET, ROLE_NONE, 201, "signup", METHOD_POST, "/v1/auth/signup",
+     "Create an account and sign in", IN(signup_fields, signup_in), .out = session_out_fields,
+     .state_size = sizeof(struct entry_state), .steps = signup_steps},
+    {AUTH_LOGIN, OP_SCRIPT, OP_SECRET, ROLE_NONE, 200, "login", METHOD_POST, "/v1/auth/login",
+     "Sign in by username or email", IN(login_fields, login_in), .out = session_out_fields,
+     .state_size = sizeof(struct entry_state), .steps = login_steps},
+    {AUTH_REFRESH, OP_SCRIPT, OP_SECRET, ROLE_NONE, 200, "refresh", METHOD_POST, "/v1/auth/refresh",
+     "Exchange a refresh token", IN(refresh_fields, refresh_in), .out = session_out_fields,
+     .state_size = sizeof(struct entry_state), .steps = refresh_steps},
+    {AUTH_LOGOUT, OP_SCRIPT, 0, ROLE_USER, 204, "logout", METHOD_POST, "/v1/auth/logout",
+     "End this session, or all of them", IN(logout_fields, logout_in), .state_size = sizeof(struct change_state),
+     .steps = logout_steps},
     {AUTH_SESSIONS, OP_QUERY, 0, ROLE_USER, 200, "sessions", METHOD_GET, "/v1/auth/sessions", "The caller's sessions",
      .out = session_fields, .address = own_address, .query = sessions_query},
-    {AUTH_DROP_SESSION, OP_SCRIPT, 0, ROLE_USER, 204, "drop_session", METHOD_DELETE, "/v1/auth/sessions/{id}", "End one session",
-     IN(session_id_fields, session_id_in), .state_size = sizeof(struct change_state), .steps = drop_session_steps},
-    {AUTH_ME, OP_QUERY, 0, ROLE_USER, 200, "me", METHOD_GET, "/v1/users/me", "The own account",
-     .out = account_fields, .address = own_address, .query = me_query},
-    {AUTH_PATCH_ME, OP_SCRIPT, OP_MERGE_PATCH, ROLE_USER, 200, "patch_me", METHOD_PATCH, "/v1/users/me", "Change the own account",
-     IN(account_patch_fields, account_patch), .out = account_fields, .steps = patch_me_steps},
-    {AUTH_DELETE_ME, OP_SCRIPT, 0, ROLE_USER, 204, "delete_me", METHOD_DELETE, "/v1/users/me", "Delete the own account and all its data",
-     .state_size = sizeof(struct change_state), .steps = delete_steps},
-    {AUTH_PASSWORD, OP_SCRIPT, 0, ROLE_USER, 204, "password", METHOD_PUT, "/v1/users/me/password", "Change the password; other sessions end",
-     IN(password_fields, password_in), .state_size = sizeof(struct change_state), .steps = password_steps},
+    {AUTH_DROP_SESSION, OP_SCRIPT, 0, ROLE_USER, 204, "drop_session", METHOD_DELETE, "/v1/auth/sessions/{id}",
+     "End one session", IN(session_id_fields, session_id_in), .state_size = sizeof(struct change_state),
+     .steps = drop_session_steps},
+    {AUTH_ME, OP_QUERY, 0, ROLE_USER, 200, "me", METHOD_GET, "/v1/users/me", "The own account", .out = account_fields,
+     .address = own_address, .query = me_query},
+    {AUTH_PATCH_ME, OP_SCRIPT, OP_MERGE_PATCH, ROLE_USER, 200, "patch_me", METHOD_PATCH, "/v1/users/me",
+     "Change the own account", IN(account_patch_fields, account_patch), .out = account_fields, .steps = patch_me_steps},
+    {AUTH_DELETE_ME, OP_SCRIPT, 0, ROLE_USER, 204, "delete_me", METHOD_DELETE, "/v1/users/me",
+     "Delete the own account and all its data", .state_size = sizeof(struct change_state), .steps = delete_steps},
+    {AUTH_PASSWORD, OP_SCRIPT, 0, ROLE_USER, 204, "password", METHOD_PUT, "/v1/users/me/password",
+     "Change the password; other sessions end", IN(password_fields, password_in),
+     .state_size = sizeof(struct change_state), .steps = password_steps},
     {AUTH_PROFILE, OP_SCRIPT, 0, ROLE_NONE, 200, "profile", METHOD_GET, "/v1/users/{username}", "A public profile",
-     IN(username_fields, username_in), .out = profile_fields, .state_size = sizeof(struct change_state), .steps = profile_steps},
-    {AUTH_USERS, OP_QUERY, OP_ALL_PARTITIONS, ROLE_ADMIN, 200, "users", METHOD_GET, "/v1/users", "All accounts, newest first",
-     IN(page_fields, page_in), .out = account_fields, .query = users_query},
+     IN(username_fields, username_in), .out = profile_fields, .state_size = sizeof(struct change_state),
+     .steps = profile_steps},
+    {AUTH_USERS, OP_QUERY, OP_ALL_PARTITIONS, ROLE_ADMIN, 200, "users", METHOD_GET, "/v1/users",
+     "All accounts, newest first", IN(page_fields, page_in), .out = account_fields, .query = users_query},
     {AUTH_ROLE, OP_SCRIPT, 0, ROLE_ADMIN, 200, "role", METHOD_PATCH, "/v1/users/{username}", "Grant or take a role",
      IN(role_fields, role_in), .out = account_fields, .state_size = sizeof(struct change_state), .steps = role_steps},
 
@@ -138,12 +147,15 @@ static const struct op ops[] = {
     {AUTH_FREE_NAME, OP_COMMAND, .name = "free_name", IN(name_in_fields, name_in), .reduce = name_free},
     {AUTH_CREATE, OP_COMMAND, OP_SECRET, .name = "create", IN(create_fields, create), .reduce = account_create},
     {AUTH_SETTLE, OP_COMMAND, .name = "settle", IN(forget_fields, forget), .reduce = account_settle},
-    {AUTH_NEW_SESSION, OP_COMMAND, OP_SECRET, .name = "new_session", IN(new_session_fields, new_session), .reduce = session_new},
+    {AUTH_NEW_SESSION, OP_COMMAND, OP_SECRET, .name = "new_session", IN(new_session_fields, new_session),
+     .reduce = session_new},
     {AUTH_ROTATE, OP_COMMAND, OP_SECRET, .name = "rotate", IN(rotate_fields, rotate), .reduce = session_rotate},
     {AUTH_END_SESSIONS, OP_COMMAND, .name = "end_sessions", IN(end_session_fields, end_session), .reduce = session_end},
-    {AUTH_SET_PASSWORD, OP_COMMAND, .name = "set_password", IN(set_password_fields, set_password), .reduce = account_set_password},
+    {AUTH_SET_PASSWORD, OP_COMMAND, .name = "set_password", IN(set_password_fields, set_password),
+     .reduce = account_set_password},
     {AUTH_SET_ROLE, OP_COMMAND, .name = "set_role", IN(set_role_fields, set_role), .reduce = account_set_role},
-    {AUTH_MARK_DELETED, OP_COMMAND, .name = "mark_deleted", IN(end_session_fields, end_session), .reduce = account_mark_deleted},
+    {AUTH_MARK_DELETED, OP_COMMAND, .name = "mark_deleted", IN(end_session_fields, end_session),
+     .reduce = account_mark_deleted},
     {AUTH_FORGET, OP_COMMAND, .name = "forget", IN(forget_fields, forget), .reduce = account_forget},
     {AUTH_REMOVE, OP_COMMAND, .name = "remove", IN(end_session_fields, end_session), .reduce = account_remove},
     {AUTH_UPDATE, OP_COMMAND, .name = "update", IN(account_patch_fields, account_patch), .reduce = account_update},
@@ -157,4 +169,5 @@ static const struct chore chores[] = {{"settle names", AUTH_SETTLE_NAME, name_fi
                                       {"finish deletions", AUTH_FINISH_DELETE, account_find_deleting},
                                       {0}};
 
-const struct kind auth_kind = {.id = KIND_AUTH, .name = "auth", .tables = tables, .ops = ops, .chores = chores, .check = auth_check};
+const struct kind auth_kind = {
+    .id = KIND_AUTH, .name = "auth", .tables = tables, .ops = ops, .chores = chores, .check = auth_check};

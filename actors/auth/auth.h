@@ -9,11 +9,34 @@ extern const struct kind auth_kind;
 
 /* Operation tags: in logs for ever. */
 enum auth_op {
-    AUTH_SIGNUP = 1, AUTH_LOGIN, AUTH_REFRESH, AUTH_LOGOUT, AUTH_SESSIONS, AUTH_DROP_SESSION,
-    AUTH_ME, AUTH_PATCH_ME, AUTH_DELETE_ME, AUTH_PASSWORD, AUTH_PROFILE, AUTH_USERS, AUTH_ROLE,
-    AUTH_RESERVE_NAME = 32, AUTH_CONFIRM_NAME, AUTH_FREE_NAME,
-    AUTH_CREATE, AUTH_SETTLE, AUTH_NEW_SESSION, AUTH_ROTATE, AUTH_END_SESSIONS, AUTH_SET_PASSWORD,
-    AUTH_SET_ROLE, AUTH_MARK_DELETED, AUTH_FORGET, AUTH_REMOVE, AUTH_SETTLE_NAME, AUTH_FINISH_DELETE,
+    AUTH_SIGNUP = 1,
+    AUTH_LOGIN,
+    AUTH_REFRESH,
+    AUTH_LOGOUT,
+    AUTH_SESSIONS,
+    AUTH_DROP_SESSION,
+    AUTH_ME,
+    AUTH_PATCH_ME,
+    AUTH_DELETE_ME,
+    AUTH_PASSWORD,
+    AUTH_PROFILE,
+    AUTH_USERS,
+    AUTH_ROLE,
+    AUTH_RESERVE_NAME = 32,
+    AUTH_CONFIRM_NAME,
+    AUTH_FREE_NAME,
+    AUTH_CREATE,
+    AUTH_SETTLE,
+    AUTH_NEW_SESSION,
+    AUTH_ROTATE,
+    AUTH_END_SESSIONS,
+    AUTH_SET_PASSWORD,
+    AUTH_SET_ROLE,
+    AUTH_MARK_DELETED,
+    AUTH_FORGET,
+    AUTH_REMOVE,
+    AUTH_SETTLE_NAME,
+    AUTH_FINISH_DELETE,
     AUTH_UPDATE
 };
 
@@ -116,8 +139,7 @@ struct created {
 extern const struct field created_fields[];
 
 /* Writes a new session row; ends the oldest ones beyond LIMIT_SESSIONS. */
-enum err session_put_new(struct turn *turn, struct id account, const struct new_session *in,
-                         struct id *out) MUST_USE;
+enum err session_put_new(struct turn *turn, struct id account, const struct new_session *in, struct id *out) MUST_USE;
 enum err session_end_all(struct turn *turn, struct id account, struct id keep) MUST_USE;
 
 /* Reducers, queries and steps by file: names.c, account.c, session.c. */
@@ -136,43 +158,106 @@ enum err session_new(struct turn *turn, const void *in, struct reply *reply);
 enum err session_rotate(struct turn *turn, const void *in, struct reply *reply);
 enum err session_end(struct turn *turn, const void *in, struct reply *reply);
 
-struct set_password { struct fieldset set; struct bytes old, password; struct id keep; };
+struct set_password {
+    struct fieldset set;
+    struct bytes old, password;
+    struct id keep;
+};
 extern const struct field set_password_fields[];
-struct set_role { struct fieldset set; int role; };
+struct set_role {
+    struct fieldset set;
+    int role;
+};
 extern const struct field set_role_fields[];
-struct account_patch { struct fieldset set; struct bytes first_name, last_name; };
+struct account_patch {
+    struct fieldset set;
+    struct bytes first_name, last_name;
+};
 extern const struct field account_patch_fields[];
-struct rotate { struct fieldset set; struct id session; struct bytes family, secret, fresh; };
+struct rotate {
+    struct fieldset set;
+    struct id session;
+    struct bytes family, secret, fresh;
+};
 extern const struct field rotate_fields[];
-struct rotated { struct fieldset set; bool reused; struct bytes account; };
+struct rotated {
+    struct fieldset set;
+    bool reused;
+    struct bytes account;
+};
 extern const struct field rotated_fields[];
-struct end_session { struct fieldset set; struct id session; }; /* none: all */
+struct end_session {
+    struct fieldset set;
+    struct id session;
+}; /* none: all */
 extern const struct field end_session_fields[];
-struct settled { struct fieldset set; bool live; };
+struct settled {
+    struct fieldset set;
+    bool live;
+};
 extern const struct field settled_fields[];
-struct forget { struct fieldset set; struct id account; };
+struct forget {
+    struct fieldset set;
+    struct id account;
+};
 extern const struct field forget_fields[];
-struct forgot { struct fieldset set; bool more; };
+struct forgot {
+    struct fieldset set;
+    bool more;
+};
 extern const struct field forgot_fields[];
 
 /* Chores: what the sweeper looks for. */
-struct settle_name { struct fieldset set; struct id account; struct bytes name; };
+struct settle_name {
+    struct fieldset set;
+    struct id account;
+    struct bytes name;
+};
 extern const struct field settle_name_fields[];
 bool name_find_pending(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 
 /* Public operations and the chores' scripts. */
-struct signup_in { struct fieldset set; struct bytes username, email, password, first_name, last_name; };
-struct login_in { struct fieldset set; struct bytes login, password; };
-struct refresh_in { struct fieldset set; struct bytes refresh_token; };
-struct logout_in { struct fieldset set; bool everywhere; };
-struct password_in { struct fieldset set; struct bytes old, new_; };
-struct username_in { struct fieldset set; struct bytes username; };
-struct role_in { struct fieldset set; struct bytes username; int role; };
-struct page_in { struct fieldset set; int64_t limit; struct bytes cursor; };
-struct session_id_in { struct fieldset set; struct id id; };
-extern const struct field signup_fields[], login_fields[], refresh_fields[], logout_fields[],
-    password_fields[], username_fields[], role_fields[], page_fields[], session_id_fields[];
+struct signup_in {
+    struct fieldset set;
+    struct bytes username, email, password, first_name, last_name;
+};
+struct login_in {
+    struct fieldset set;
+    struct bytes login, password;
+};
+struct refresh_in {
+    struct fieldset set;
+    struct bytes refresh_token;
+};
+struct logout_in {
+    struct fieldset set;
+    bool everywhere;
+};
+struct password_in {
+    struct fieldset set;
+    struct bytes old, new_;
+};
+struct username_in {
+    struct fieldset set;
+    struct bytes username;
+};
+struct role_in {
+    struct fieldset set;
+    struct bytes username;
+    int role;
+};
+struct page_in {
+    struct fieldset set;
+    int64_t limit;
+    struct bytes cursor;
+};
+struct session_id_in {
+    struct fieldset set;
+    struct id id;
+};
+extern const struct field signup_fields[], login_fields[], refresh_fields[], logout_fields[], password_fields[],
+    username_fields[], role_fields[], page_fields[], session_id_fields[];
 /* What scripts keep between their steps. */
 struct entry_state { /* signup, login, refresh */
     struct password_job job;
@@ -199,8 +284,8 @@ struct change_state { /* everything that changes an account */
     unsigned partition;
 };
 extern const struct step signup_steps[], login_steps[], refresh_steps[];
-extern const struct step logout_steps[], drop_session_steps[], password_steps[], role_steps[],
-    profile_steps[], patch_me_steps[], delete_steps[], finish_delete_steps[], settle_name_steps[];
+extern const struct step logout_steps[], drop_session_steps[], password_steps[], role_steps[], profile_steps[],
+    patch_me_steps[], delete_steps[], finish_delete_steps[], settle_name_steps[];
 enum err me_query(struct look *look, const void *in, struct reply *reply);
 enum err sessions_query(struct look *look, const void *in, struct reply *reply);
 enum err users_query(struct look *look, const void *in, struct reply *reply);

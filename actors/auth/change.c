@@ -9,8 +9,13 @@
 const struct field logout_fields[] = {FIELD_BOOL(1, logout_in, everywhere, FIELD_QUERY), FIELDS_END};
 const struct field password_fields[] = {
     FIELD_STRING(1, password_in, old, 0, LIMIT_PASSWORD_BYTES, FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET),
-    {.name = "new", .tag = 2, .type = TYPE_STRING, .flags = FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET,
-     .offset = offsetof(struct password_in, new_), .min = LIMIT_PASSWORD_BYTES_MIN, .max = LIMIT_PASSWORD_BYTES},
+    {.name = "new",
+     .tag = 2,
+     .type = TYPE_STRING,
+     .flags = FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET,
+     .offset = offsetof(struct password_in, new_),
+     .min = LIMIT_PASSWORD_BYTES_MIN,
+     .max = LIMIT_PASSWORD_BYTES},
     FIELDS_END};
 const struct field username_fields[] = {
     FIELD_STRING(1, username_in, username, 1, LIMIT_USERNAME_CHARS, FIELD_QUERY | FIELD_REQUIRED), FIELDS_END};
@@ -86,8 +91,11 @@ static enum err drop_check(struct script *s)
     return OK;
 }
 
-const struct step drop_session_steps[] = {
-    {"read", drop_revoke, false}, {"revoke", drop_check, false}, {"end", logout_end, false}, {"answer", logout_answer, true}, {0}};
+const struct step drop_session_steps[] = {{"read", drop_revoke, false},
+                                          {"revoke", drop_check, false},
+                                          {"end", logout_end, false},
+                                          {"answer", logout_answer, true},
+                                          {0}};
 
 /* ---- password ---- */
 
@@ -106,7 +114,8 @@ static enum err password_verify(struct script *s)
     st->username = arena_copy(s->arena, account.username);
     FIELD_SET(set_password_fields, &st->set_password, struct set_password, old, arena_copy(s->arena, account.password));
     st->job.password = in->old;
-    (void)snprintf(st->job.phc, sizeof st->job.phc, "%.*s", (int)account.password.len, (const char *)account.password.ptr);
+    (void)snprintf(st->job.phc, sizeof st->job.phc, "%.*s", (int)account.password.len,
+                   (const char *)account.password.ptr);
     s->services->password(s, &st->job, true);
     return OK;
 }
@@ -145,10 +154,13 @@ static enum err password_answer(struct script *s)
     return OK;
 }
 
-const struct step password_steps[] = {
-    {"read", password_read, false},     {"verify", password_verify, false}, {"hash", password_hash, false},
-    {"revoke", password_revoke, false}, {"set", password_set, false},       {"answer", password_answer, false},
-    {0}};
+const struct step password_steps[] = {{"read", password_read, false},
+                                      {"verify", password_verify, false},
+                                      {"hash", password_hash, false},
+                                      {"revoke", password_revoke, false},
+                                      {"set", password_set, false},
+                                      {"answer", password_answer, false},
+                                      {0}};
 
 /* ---- roles and profiles: found by username ---- */
 
@@ -279,7 +291,8 @@ static enum err delete_marked(struct script *s)
     st->email = arena_copy(s->arena, account.email);
     FIELD_SET(forget_fields, &st->forget, struct forget, account, st->account);
     st->partition = 1;
-    script_command(s, KIND_AUTH, AUTH_FORGET, (struct address){st->partition, id_bytes(&st->account)}, &st->forget, false);
+    script_command(s, KIND_AUTH, AUTH_FORGET, (struct address){st->partition, id_bytes(&st->account)}, &st->forget,
+                   false);
     return OK;
 }
 
@@ -293,7 +306,8 @@ static enum err delete_forget(struct script *s)
         st->partition++;
     }
     if (st->partition <= s->partitions) {
-        script_command(s, KIND_AUTH, AUTH_FORGET, (struct address){st->partition, id_bytes(&st->account)}, &st->forget, false);
+        script_command(s, KIND_AUTH, AUTH_FORGET, (struct address){st->partition, id_bytes(&st->account)}, &st->forget,
+                       false);
         script_goto(s, DELETE_FORGET);
     }
     return OK;
@@ -335,11 +349,13 @@ static enum err delete_answer(struct script *s)
     return OK;
 }
 
-#define DELETE_TAIL                                                                          \
-    {"mark", delete_mark, false}, {"marked", delete_marked, false},                          \
-        {"forget", delete_forget, false}, {"free_username", delete_free_username, false},    \
-        {"free_email", delete_free_email, false}, {"remove", delete_remove, false},          \
-        {"answer", delete_answer, false}, {0}
+#define DELETE_TAIL                                                                                   \
+    {"mark", delete_mark, false}, {"marked", delete_marked, false}, {"forget", delete_forget, false}, \
+        {"free_username", delete_free_username, false}, {"free_email", delete_free_email, false},     \
+        {"remove", delete_remove, false}, {"answer", delete_answer, false},                           \
+    {                                                                                                 \
+        0                                                                                             \
+    }
 const struct step delete_steps[] = {{"revoke", delete_revoke, false}, DELETE_TAIL};
 const struct step finish_delete_steps[] = {{"begin", finish_begin, false}, DELETE_TAIL};
 

@@ -12,10 +12,12 @@ const struct field signup_fields[] = {
     FIELD_STRING(3, signup_in, password, LIMIT_PASSWORD_BYTES_MIN, LIMIT_PASSWORD_BYTES,
                  FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET),
     FIELD_STRING(4, signup_in, first_name, 0, LIMIT_NAME_CHARS, FIELD_NULLABLE),
-    FIELD_STRING(5, signup_in, last_name, 0, LIMIT_NAME_CHARS, FIELD_NULLABLE), FIELDS_END};
+    FIELD_STRING(5, signup_in, last_name, 0, LIMIT_NAME_CHARS, FIELD_NULLABLE),
+    FIELDS_END};
 const struct field login_fields[] = {
     FIELD_STRING(1, login_in, login, 1, LIMIT_EMAIL_BYTES, FIELD_REQUIRED | FIELD_IN_BYTES),
-    FIELD_STRING(2, login_in, password, 0, LIMIT_PASSWORD_BYTES, FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET), FIELDS_END};
+    FIELD_STRING(2, login_in, password, 0, LIMIT_PASSWORD_BYTES, FIELD_REQUIRED | FIELD_IN_BYTES | FIELD_SECRET),
+    FIELDS_END};
 const struct field refresh_fields[] = {
     FIELD_STRING(1, refresh_in, refresh_token, 1, 200, FIELD_REQUIRED | FIELD_SECRET), FIELDS_END};
 
@@ -68,7 +70,8 @@ static enum err signup_check(struct script *s)
                              "A username has no @ or / and no space at its ends");
     }
     if (!email_is_good(in->email) || st->email_key.len == 0) {
-        return reply_invalid(s->reply, "/email", "not_an_email", "An email address has one @ with something on both sides");
+        return reply_invalid(s->reply, "/email", "not_an_email",
+                             "An email address has one @ with something on both sides");
     }
     st->job.password = in->password;
     s->services->password(s, &st->job, false);
@@ -166,17 +169,16 @@ static enum err signup_answer(struct script *s)
     return session_answer(s, &st->token, st->account);
 }
 
-const struct step signup_steps[] = {
-    {"check", signup_check, false},
-    {"username", signup_username, false},
-    {"email", signup_email, false},
-    {"create", signup_create, true},
-    {"undo_abort", signup_undo_abort, false},
-    {"undo_free", signup_undo_free, false},
-    {"confirm_username", signup_confirm_username, false},
-    {"confirm_email", signup_confirm_email, true},
-    {"answer", signup_answer, true},
-    {0}};
+const struct step signup_steps[] = {{"check", signup_check, false},
+                                    {"username", signup_username, false},
+                                    {"email", signup_email, false},
+                                    {"create", signup_create, true},
+                                    {"undo_abort", signup_undo_abort, false},
+                                    {"undo_free", signup_undo_free, false},
+                                    {"confirm_username", signup_confirm_username, false},
+                                    {"confirm_email", signup_confirm_email, true},
+                                    {"answer", signup_answer, true},
+                                    {0}};
 
 /* ---- login ---- */
 
@@ -219,7 +221,8 @@ static enum err login_verify(struct script *s)
     st->verified = err == OK;
     /* Without an account an empty string is verified: it costs the same and never matches. */
     st->job.password = in->password;
-    (void)snprintf(st->job.phc, sizeof st->job.phc, "%.*s", (int)account.password.len, (const char *)account.password.ptr);
+    (void)snprintf(st->job.phc, sizeof st->job.phc, "%.*s", (int)account.password.len,
+                   (const char *)account.password.ptr);
     s->services->password(s, &st->job, true);
     return OK;
 }
@@ -232,7 +235,8 @@ static enum err login_rehash(struct script *s)
         s->services->audit(s, "login_failed", in->login, BYTES_NONE);
         return ERR_INVALID_CREDENTIALS;
     }
-    FIELD_SET(new_session_fields, &st->session, struct new_session, password, arena_copy(s->arena, bytes_str(st->job.phc)));
+    FIELD_SET(new_session_fields, &st->session, struct new_session, password,
+              arena_copy(s->arena, bytes_str(st->job.phc)));
     if (st->job.rehash) {
         s->services->password(s, &st->job, false);
     }
@@ -258,10 +262,13 @@ static enum err login_answer(struct script *s)
     return session_answer(s, &st->token, st->account);
 }
 
-const struct step login_steps[] = {
-    {"name", login_name, false},     {"account", login_account, false}, {"verify", login_verify, false},
-    {"rehash", login_rehash, false}, {"session", login_session, false}, {"answer", login_answer, false},
-    {0}};
+const struct step login_steps[] = {{"name", login_name, false},
+                                   {"account", login_account, false},
+                                   {"verify", login_verify, false},
+                                   {"rehash", login_rehash, false},
+                                   {"session", login_session, false},
+                                   {"answer", login_answer, false},
+                                   {0}};
 
 /* ---- refresh ---- */
 
@@ -303,7 +310,5 @@ static enum err refresh_refuse(struct script *s)
     return ERR_INVALID_REFRESH_TOKEN;
 }
 
-const struct step refresh_steps[] = {{"rotate", refresh_rotate, false},
-                                     {"answer", refresh_answer, false},
-                                     {"refuse", refresh_refuse, true},
-                                     {0}};
+const struct step refresh_steps[] = {
+    {"rotate", refresh_rotate, false}, {"answer", refresh_answer, false}, {"refuse", refresh_refuse, true}, {0}};

@@ -3,26 +3,31 @@
 #include "node/base/text.h"
 #include "node/limits.h"
 
-const struct field session_fields[] = {
-    FIELD_ID(1, session, id, 0),           FIELD_TIME(2, session, created_at, 0),
-    FIELD_TIME(3, session, used_at, 0),    FIELD_STRING(4, session, remote, 0, 0, 0),
-    FIELD_BLOB(5, session, family, 0),     FIELD_BLOB(6, session, secret, 0), FIELDS_END};
+const struct field session_fields[] = {FIELD_ID(1, session, id, 0),
+                                       FIELD_TIME(2, session, created_at, 0),
+                                       FIELD_TIME(3, session, used_at, 0),
+                                       FIELD_STRING(4, session, remote, 0, 0, 0),
+                                       FIELD_BLOB(5, session, family, 0),
+                                       FIELD_BLOB(6, session, secret, 0),
+                                       FIELDS_END};
 
 const struct field new_session_fields[] = {
-    FIELD_BLOB(1, new_session, family, 0),         FIELD_BLOB(2, new_session, secret, 0),
-    FIELD_STRING(3, new_session, remote, 0, 0, 0), FIELD_STRING(4, new_session, password, 0, 0, 0),
+    FIELD_BLOB(1, new_session, family, 0),           FIELD_BLOB(2, new_session, secret, 0),
+    FIELD_STRING(3, new_session, remote, 0, 0, 0),   FIELD_STRING(4, new_session, password, 0, 0, 0),
     FIELD_STRING(5, new_session, rehashed, 0, 0, 0), FIELDS_END};
 
-const struct field rotate_fields[] = {
-    FIELD_ID(1, rotate, session, 0), FIELD_BLOB(2, rotate, family, 0), FIELD_BLOB(3, rotate, secret, 0),
-    FIELD_BLOB(4, rotate, fresh, 0), FIELDS_END};
-const struct field rotated_fields[] = {FIELD_BOOL(1, rotated, reused, 0), FIELD_BLOB(2, rotated, account, 0), FIELDS_END};
+const struct field rotate_fields[] = {FIELD_ID(1, rotate, session, 0), FIELD_BLOB(2, rotate, family, 0),
+                                      FIELD_BLOB(3, rotate, secret, 0), FIELD_BLOB(4, rotate, fresh, 0), FIELDS_END};
+const struct field rotated_fields[] = {FIELD_BOOL(1, rotated, reused, 0), FIELD_BLOB(2, rotated, account, 0),
+                                       FIELDS_END};
 const struct field end_session_fields[] = {FIELD_ID(1, end_session, session, 0), FIELDS_END};
 
-const struct field session_out_fields[] = {
-    FIELD_STRING(1, session_out, access_token, 0, 0, FIELD_SECRET), FIELD_STRING(2, session_out, token_type, 0, 0, 0),
-    FIELD_INT(3, session_out, expires_in, 0, 86400, 0), FIELD_STRING(4, session_out, refresh_token, 0, 0, FIELD_SECRET),
-    FIELD_OBJECT(5, session_out, user, account_fields, 0), FIELDS_END};
+const struct field session_out_fields[] = {FIELD_STRING(1, session_out, access_token, 0, 0, FIELD_SECRET),
+                                           FIELD_STRING(2, session_out, token_type, 0, 0, 0),
+                                           FIELD_INT(3, session_out, expires_in, 0, 86400, 0),
+                                           FIELD_STRING(4, session_out, refresh_token, 0, 0, FIELD_SECRET),
+                                           FIELD_OBJECT(5, session_out, user, account_fields, 0),
+                                           FIELDS_END};
 
 struct session_key {
     uint8_t b[2 * sizeof(struct id)];
@@ -129,8 +134,8 @@ enum err session_new(struct turn *turn, const void *raw, struct reply *reply)
     return OK;
 }
 
-static enum err rotate_row(struct turn *turn, const struct rotate *in, struct id account,
-                           struct session *session, struct rotated *out)
+static enum err rotate_row(struct turn *turn, const struct rotate *in, struct id account, struct session *session,
+                           struct rotated *out)
 {
     bool reused = !bytes_eq(session->secret, in->secret);
     FIELD_SET(rotated_fields, out, struct rotated, reused, reused);

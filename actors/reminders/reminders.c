@@ -80,16 +80,15 @@ struct list_in {
     bool completed;
     int64_t due_before, due_after;
 };
-static const struct field list_in[] = {
-    FIELD_INT(1, list_in, limit, 1, LIMIT_PAGE, FIELD_QUERY),
-    FIELD_STRING(2, list_in, cursor, 0, 64, FIELD_QUERY),
-    FIELD_STRING(3, list_in, q, 1, LIMIT_QUERY_CHARS, FIELD_QUERY),
-    FIELD_ENUM(4, list_in, scope, scopes, FIELD_QUERY),
-    FIELD_ENUM(5, list_in, status, statuses, FIELD_QUERY),
-    FIELD_BOOL(6, list_in, completed, FIELD_QUERY),
-    FIELD_TIME(7, list_in, due_before, FIELD_QUERY),
-    FIELD_TIME(8, list_in, due_after, FIELD_QUERY),
-    FIELDS_END};
+static const struct field list_in[] = {FIELD_INT(1, list_in, limit, 1, LIMIT_PAGE, FIELD_QUERY),
+                                       FIELD_STRING(2, list_in, cursor, 0, 64, FIELD_QUERY),
+                                       FIELD_STRING(3, list_in, q, 1, LIMIT_QUERY_CHARS, FIELD_QUERY),
+                                       FIELD_ENUM(4, list_in, scope, scopes, FIELD_QUERY),
+                                       FIELD_ENUM(5, list_in, status, statuses, FIELD_QUERY),
+                                       FIELD_BOOL(6, list_in, completed, FIELD_QUERY),
+                                       FIELD_TIME(7, list_in, due_before, FIELD_QUERY),
+                                       FIELD_TIME(8, list_in, due_after, FIELD_QUERY),
+                                       FIELDS_END};
 
 #define HAS(in, member) FIELD_HAS(patch_in, in, struct body, member)
 #define IS_NULL(in, member) FIELD_IS_NULL(patch_in, in, struct body, member)
@@ -168,7 +167,8 @@ static enum err set_status(struct reminder *r, const struct body *in, struct rep
 {
     bool status = HAS(in, status), completed = HAS(in, completed);
     if (status && completed && in->completed != (in->status == DONE)) {
-        return reply_invalid(reply, "/completed", "contradiction", "completed must be true exactly when status is done");
+        return reply_invalid(reply, "/completed", "contradiction",
+                             "completed must be true exactly when status is done");
     }
     if (status) {
         SET(r, status, in->status);
@@ -371,8 +371,8 @@ static enum err forget(struct turn *turn, struct id account, unsigned limit, uns
 
 /* ---- queries ---- */
 
-static enum err id_address(const struct caller *caller, const void *raw, struct arena *arena,
-                           unsigned partitions, struct address *out)
+static enum err id_address(const struct caller *caller, const void *raw, struct arena *arena, unsigned partitions,
+                           struct address *out)
 {
     const struct id_in *in = raw;
     (void)caller;
@@ -406,7 +406,8 @@ struct filter {
 static bool text_matches(struct filter *filter, const struct reminder *r)
 {
     filter->hay.len = 0;
-    return text_fold(r->title, &filter->hay) && (buf_add_char(&filter->hay, '\n'), text_fold(r->content, &filter->hay)) &&
+    return text_fold(r->title, &filter->hay) &&
+           (buf_add_char(&filter->hay, '\n'), text_fold(r->content, &filter->hay)) &&
            memmem(filter->hay.ptr, filter->hay.len, filter->needle.ptr, filter->needle.len) != NULL;
 }
 
@@ -587,11 +588,19 @@ static enum err write_answer(struct script *s)
     return OK;
 }
 
-#define RESOLVE {"begin", write_begin, false}, {"name", write_name, false}, {"assignee", write_assignee, false}
-static const struct step create_steps[] = {RESOLVE, {"command", create_command, false}, {"answer", write_answer, false}, {0}};
-static const struct step put_steps[] = {RESOLVE, {"find", change_find, false}, {"command", put_command, false}, {"answer", write_answer, false}, {0}};
-static const struct step patch_steps[] = {RESOLVE, {"find", change_find, false}, {"command", patch_command, false}, {"answer", write_answer, false}, {0}};
-static const struct step delete_steps_[] = {{"find", delete_begin, false}, {"command", delete_command, false}, {"answer", write_answer, false}, {0}};
+#define RESOLVE                                                 \
+    {"begin", write_begin, false}, {"name", write_name, false}, \
+    {                                                           \
+        "assignee", write_assignee, false                       \
+    }
+static const struct step create_steps[] = {
+    RESOLVE, {"command", create_command, false}, {"answer", write_answer, false}, {0}};
+static const struct step put_steps[] = {
+    RESOLVE, {"find", change_find, false}, {"command", put_command, false}, {"answer", write_answer, false}, {0}};
+static const struct step patch_steps[] = {
+    RESOLVE, {"find", change_find, false}, {"command", patch_command, false}, {"answer", write_answer, false}, {0}};
+static const struct step delete_steps_[] = {
+    {"find", delete_begin, false}, {"command", delete_command, false}, {"answer", write_answer, false}, {0}};
 
 /* ---- invariants ---- */
 
@@ -642,16 +651,23 @@ static const struct table tables[] = {{TABLE_REMINDER, "reminders", true},
 #define IN(table, type) .in = table, .in_size = sizeof(struct type), .out = reminder_fields
 #define STATE .state_size = sizeof(struct write_state)
 static const struct op ops[] = {
-    {CREATE, OP_SCRIPT, 0, ROLE_USER, 201, "create", METHOD_POST, "/v1/reminders", "Create a reminder", IN(create_in, body), STATE, .steps = create_steps},
-    {GET, OP_QUERY, 0, ROLE_USER, 200, "get", METHOD_GET, "/v1/reminders/{id}", "One reminder", IN(id_in, id_in), .address = id_address, .query = get_query},
-    {LIST, OP_QUERY, OP_ALL_PARTITIONS, ROLE_USER, 200, "list", METHOD_GET, "/v1/reminders", "Reminders, newest first", IN(list_in, list_in), .query = list_query},
-    {PUT, OP_SCRIPT, 0, ROLE_USER, 200, "put", METHOD_PUT, "/v1/reminders/{id}", "Replace a reminder", IN(put_in, body), STATE, .steps = put_steps},
-    {PATCH, OP_SCRIPT, OP_MERGE_PATCH, ROLE_USER, 200, "patch", METHOD_PATCH, "/v1/reminders/{id}", "Change parts of a reminder", IN(patch_in, body), STATE, .steps = patch_steps},
-    {DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete", METHOD_DELETE, "/v1/reminders/{id}", "Delete a reminder", .in = id_in, .in_size = sizeof(struct id_in), STATE, .steps = delete_steps_},
+    {CREATE, OP_SCRIPT, 0, ROLE_USER, 201, "create", METHOD_POST, "/v1/reminders", "Create a reminder",
+     IN(create_in, body), STATE, .steps = create_steps},
+    {GET, OP_QUERY, 0, ROLE_USER, 200, "get", METHOD_GET, "/v1/reminders/{id}", "One reminder", IN(id_in, id_in),
+     .address = id_address, .query = get_query},
+    {LIST, OP_QUERY, OP_ALL_PARTITIONS, ROLE_USER, 200, "list", METHOD_GET, "/v1/reminders", "Reminders, newest first",
+     IN(list_in, list_in), .query = list_query},
+    {PUT, OP_SCRIPT, 0, ROLE_USER, 200, "put", METHOD_PUT, "/v1/reminders/{id}", "Replace a reminder", IN(put_in, body),
+     STATE, .steps = put_steps},
+    {PATCH, OP_SCRIPT, OP_MERGE_PATCH, ROLE_USER, 200, "patch", METHOD_PATCH, "/v1/reminders/{id}",
+     "Change parts of a reminder", IN(patch_in, body), STATE, .steps = patch_steps},
+    {DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete", METHOD_DELETE, "/v1/reminders/{id}", "Delete a reminder",
+     .in = id_in, .in_size = sizeof(struct id_in), STATE, .steps = delete_steps_},
     {DO_CREATE, OP_COMMAND, .name = "do_create", IN(create_in, body), .reduce = create_reduce},
     {DO_PUT, OP_COMMAND, .name = "do_put", IN(put_in, body), .reduce = put_reduce},
     {DO_PATCH, OP_COMMAND, .name = "do_patch", IN(patch_in, body), .reduce = patch_reduce},
     {DO_DELETE, OP_COMMAND, .name = "do_delete", .in = id_in, .in_size = sizeof(struct id_in), .reduce = delete_reduce},
     {0}};
 
-const struct kind reminders_kind = {.id = KIND_REMINDERS, .name = "reminders", .tables = tables, .ops = ops, .forget = forget, .check = check};
+const struct kind reminders_kind = {
+    .id = KIND_REMINDERS, .name = "reminders", .tables = tables, .ops = ops, .forget = forget, .check = check};

@@ -2,13 +2,12 @@
 
 #include "node/limits.h"
 
-const struct field revoke_fields[] = {
-    FIELD_ID(1, revoke, account, 0), FIELD_ID(2, revoke, session, 0), FIELD_ID(3, revoke, except, 0), FIELDS_END};
+const struct field revoke_fields[] = {FIELD_ID(1, revoke, account, 0), FIELD_ID(2, revoke, session, 0),
+                                      FIELD_ID(3, revoke, except, 0), FIELDS_END};
 
 const struct field revocation_fields[] = {
-    FIELD_ID(1, revocation, account, 0),     FIELD_ID(2, revocation, session, 0),
-    FIELD_ID(3, revocation, except, 0),      FIELD_TIME(4, revocation, cutoff_ms, 0),
-    FIELD_TIME(5, revocation, until_ms, 0),  FIELDS_END};
+    FIELD_ID(1, revocation, account, 0),     FIELD_ID(2, revocation, session, 0),    FIELD_ID(3, revocation, except, 0),
+    FIELD_TIME(4, revocation, cutoff_ms, 0), FIELD_TIME(5, revocation, until_ms, 0), FIELDS_END};
 
 const struct field signing_key_fields[] = {
     FIELD_STRING(1, signing_key, kid, 1, 64, 0), FIELD_BLOB(2, signing_key, secret, 64),
@@ -100,13 +99,15 @@ static enum err add_key_reduce(struct turn *turn, const void *raw, struct reply 
     return err;
 }
 
-static const struct table tables[] = {
-    {TABLE_REVOKED, "revocations", true}, {TABLE_REVOKED_TIME, "revocations_by_time", false},
-    {TABLE_KEYS, "signing_keys", true}, {0}};
+static const struct table tables[] = {{TABLE_REVOKED, "revocations", true},
+                                      {TABLE_REVOKED_TIME, "revocations_by_time", false},
+                                      {TABLE_KEYS, "signing_keys", true},
+                                      {0}};
 
-static const struct op ops[] = {
-    {SYSTEM_REVOKE, OP_COMMAND, .name = "revoke", .in = revoke_fields, .in_size = sizeof(struct revoke), .reduce = revoke_reduce},
-    {SYSTEM_ADD_KEY, OP_COMMAND, .name = "add_key", .in = signing_key_fields, .in_size = sizeof(struct signing_key), .reduce = add_key_reduce},
-    {0}};
+static const struct op ops[] = {{SYSTEM_REVOKE, OP_COMMAND, .name = "revoke", .in = revoke_fields,
+                                 .in_size = sizeof(struct revoke), .reduce = revoke_reduce},
+                                {SYSTEM_ADD_KEY, OP_COMMAND, .name = "add_key", .in = signing_key_fields,
+                                 .in_size = sizeof(struct signing_key), .reduce = add_key_reduce},
+                                {0}};
 
 const struct kind system_kind = {.id = KIND_SYSTEM, .name = "system", .tables = tables, .ops = ops};

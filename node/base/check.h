@@ -18,15 +18,15 @@ _Noreturn void check_failed(const char *cond, const char *file, int line);
 #define CHECK(cond) (LIKELY(cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
 
 /* Returns an error of the called function to our caller; only where nothing is owned. */
-#define TRY(call)                          \
-    do {                                   \
-        enum err try_err_ = (call);        \
-        if (UNLIKELY(try_err_ != OK)) {    \
-            return try_err_;               \
-        }                                  \
+#define TRY(call)                       \
+    do {                                \
+        enum err try_err_ = (call);     \
+        if (UNLIKELY(try_err_ != OK)) { \
+            return try_err_;            \
+        }                               \
     } while (0)
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* malloc and friends that abort when memory is gone; sizes are bounded before they get here. */

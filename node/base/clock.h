@@ -13,8 +13,17 @@ struct clock {
 /* The machine's clocks; never freed, any thread. */
 struct clock *clock_system(void);
 
-static inline int64_t clock_wall_ms(struct clock *clock) { return clock->wall_ms(clock); }
-static inline int64_t clock_boot_ns(struct clock *clock) { return clock->boot_ns(clock); }
-static inline int64_t clock_boot_ms(struct clock *clock) { return clock->boot_ns(clock) / 1000000; }
+static inline int64_t clock_wall_ms(struct clock *clock)
+{
+    return clock->wall_ms(clock);
+}
+static inline int64_t clock_boot_ns(struct clock *clock)
+{
+    return clock->boot_ns(clock);
+}
+static inline int64_t clock_boot_ms(struct clock *clock)
+{
+    return clock->boot_ns(clock) / 1000000;
+}
 
 #endif

@@ -28,8 +28,7 @@ uint32_t crc32c_table(uint32_t crc, const void *ptr, size_t len)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse(uint32_t crc, const uint8_t *at,
-                                                             size_t len)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse(uint32_t crc, const uint8_t *at, size_t len)
 {
     uint64_t wide = ~crc;
     for (; len >= 8; len -= 8, at += 8) {

@@ -18,7 +18,19 @@ static const struct err_row *row(enum err err)
     return &rows[err];
 }
 
-int err_status(enum err err) { return row(err)->status; }
-const char *err_code(enum err err) { return row(err)->code; }
-const char *err_title(enum err err) { return row(err)->title; }
-bool err_retryable(enum err err) { return row(err)->retryable; }
+int err_status(enum err err)
+{
+    return row(err)->status;
+}
+const char *err_code(enum err err)
+{
+    return row(err)->code;
+}
+const char *err_title(enum err err)
+{
+    return row(err)->title;
+}
+bool err_retryable(enum err err)
+{
+    return row(err)->retryable;
+}

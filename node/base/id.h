@@ -21,12 +21,18 @@ void id_format(struct id id, char *out);
  * also on a UUID of another version or variant. */
 bool id_parse(struct bytes text, struct id *out) MUST_USE;
 
-static inline bool id_eq(struct id a, struct id b) { return memcmp(a.b, b.b, sizeof a.b) == 0; }
+static inline bool id_eq(struct id a, struct id b)
+{
+    return memcmp(a.b, b.b, sizeof a.b) == 0;
+}
 static inline bool id_is_none(struct id a)
 {
     static const struct id none;
     return id_eq(a, none);
 }
-static inline struct bytes id_bytes(const struct id *id) { return bytes_of(id->b, sizeof id->b); }
+static inline struct bytes id_bytes(const struct id *id)
+{
+    return bytes_of(id->b, sizeof id->b);
+}
 
 #endif

@@ -202,8 +202,7 @@ void log_int(struct log_line *line, const char *name, int64_t value)
 void log_ms(struct log_line *line, const char *name, int64_t ns)
 {
     int64_t us = ns / 1000;
-    char decimals[4] = {'.', (char)('0' + us % 1000 / 100), (char)('0' + us % 100 / 10),
-                        (char)('0' + us % 10)};
+    char decimals[4] = {'.', (char)('0' + us % 1000 / 100), (char)('0' + us % 100 / 10), (char)('0' + us % 10)};
     log_int(line, name, us / 1000);
     buf_add(line->buf, decimals, sizeof decimals);
 }

@@ -33,7 +33,6 @@ void log_ms(struct log_line *line, const char *name, int64_t ns); /* millisecond
 void log_end(struct log_line *line);
 
 /* A line with one free text member `detail`. */
-void log_text(struct log *log, enum log_level level, const char *msg, const char *fmt, ...)
-    PRINTF_LIKE(4, 5);
+void log_text(struct log *log, enum log_level level, const char *msg, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
 #endif

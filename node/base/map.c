@@ -24,8 +24,7 @@ void *map_find(const struct map *map, uint64_t hash, const void *key)
     if (map->len == 0) {
         return NULL;
     }
-    for (size_t at = hash & (map->cap - 1); map->slots[at].item != NULL;
-         at = (at + 1) & (map->cap - 1)) {
+    for (size_t at = hash & (map->cap - 1); map->slots[at].item != NULL; at = (at + 1) & (map->cap - 1)) {
         if (map->slots[at].hash == hash && map->eq(map->slots[at].item, key)) {
             return map->slots[at].item;
         }

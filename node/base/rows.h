@@ -25,29 +25,27 @@ struct rows {
 };
 
 /* Errors: ERR_NOT_FOUND, ERR_CORRUPT (checksum), ERR_IO. */
-static inline enum err MUST_USE rows_get(struct rows *rows, uint8_t table, struct bytes key,
-                                         struct bytes *out)
+static inline enum err MUST_USE rows_get(struct rows *rows, uint8_t table, struct bytes key, struct bytes *out)
 {
     return rows->ops->get(rows, table, key, out);
 }
 
 /* The first row of the table whose key is at or after from; ERR_NOT_FOUND at the end. */
-static inline enum err MUST_USE rows_ceil(struct rows *rows, uint8_t table, struct bytes from,
-                                          struct bytes *out_key, struct bytes *out_value)
+static inline enum err MUST_USE rows_ceil(struct rows *rows, uint8_t table, struct bytes from, struct bytes *out_key,
+                                          struct bytes *out_value)
 {
     return rows->ops->ceil(rows, table, from, out_key, out_value);
 }
 
 /* The last row of the table whose key is before `before`; ERR_NOT_FOUND at the end. */
-static inline enum err MUST_USE rows_below(struct rows *rows, uint8_t table, struct bytes before,
-                                           struct bytes *out_key, struct bytes *out_value)
+static inline enum err MUST_USE rows_below(struct rows *rows, uint8_t table, struct bytes before, struct bytes *out_key,
+                                           struct bytes *out_value)
 {
     return rows->ops->below(rows, table, before, out_key, out_value);
 }
 
 /* Writes, in reducers only. Errors: ERR_DISK_FULL, ERR_IO, ERR_CORRUPT. */
-static inline enum err MUST_USE rows_put(struct rows *rows, uint8_t table, struct bytes key,
-                                         struct bytes value)
+static inline enum err MUST_USE rows_put(struct rows *rows, uint8_t table, struct bytes key, struct bytes value)
 {
     CHECK(rows->ops->put != NULL);
     return rows->ops->put(rows, table, key, value);

@@ -11,7 +11,10 @@ static size_t utf8_length(struct bytes text)
     if (p[0] < 0x80) {
         return 1;
     }
-    size_t len = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    size_t len = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
+                 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                               : 0;
     if (len == 0 || text.len < len) {
         return 0;
     }
@@ -20,8 +23,8 @@ static size_t utf8_length(struct bytes text)
             return 0;
         }
     }
-    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-               (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
+    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+               (p[0] == 0xf4 && p[1] > 0x8f);
     return bad ? 0 : len;
 }
 
@@ -52,8 +55,8 @@ bool text_has_controls(struct bytes text)
     for (size_t at = 0; at < text.len;) {
         utf8proc_int32_t code;
         utf8proc_ssize_t len = utf8proc_iterate(text.ptr + at, (utf8proc_ssize_t)(text.len - at), &code);
-        if (len <= 0 || code < 0x20 || (code >= 0x7f && code < 0xa0) ||
-            (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069)) {
+        if (len <= 0 || code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||
+            (code >= 0x2066 && code <= 0x2069)) {
             return true;
         }
         at += (size_t)len;
@@ -64,9 +67,9 @@ bool text_has_controls(struct bytes text)
 bool text_fold(struct bytes text, struct buf *out)
 {
     utf8proc_uint8_t *folded = NULL;
-    utf8proc_ssize_t len = utf8proc_map(text.ptr, (utf8proc_ssize_t)text.len, &folded,
-                                        UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT |
-                                            UTF8PROC_CASEFOLD | UTF8PROC_IGNORE);
+    utf8proc_ssize_t len =
+        utf8proc_map(text.ptr, (utf8proc_ssize_t)text.len, &folded,
+                     UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE);
     if (len < 0) {
         return false;
     }

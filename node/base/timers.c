@@ -24,8 +24,7 @@ static void sift_down(struct timers *timers, size_t slot, struct timer *timer)
         if (child > timers->len) {
             break;
         }
-        if (child < timers->len &&
-            timers->heap[child]->due_ms < timers->heap[child - 1]->due_ms) {
+        if (child < timers->len && timers->heap[child]->due_ms < timers->heap[child - 1]->due_ms) {
             child++;
         }
         if (timers->heap[child - 1]->due_ms >= timer->due_ms) {

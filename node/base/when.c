@@ -154,8 +154,7 @@ static bool take_date(struct bytes text, size_t *at, struct civil *out)
         return false;
     }
     out->day = (int)take_digits(text, at, 2);
-    return out->year >= 0 && out->month >= 1 && out->month <= 12 && out->day >= 1 &&
-           out->day <= month_days(*out);
+    return out->year >= 0 && out->month >= 1 && out->month <= 12 && out->day >= 1 && out->day <= month_days(*out);
 }
 
 static bool take_time(struct bytes text, size_t *at, int64_t *out_ms)
@@ -184,8 +183,8 @@ bool when_parse(struct bytes text, int64_t *out_ms)
     size_t at = 0;
     struct civil date;
     int64_t in_day, offset;
-    if (!take_date(text, &at, &date) || !take_char(text, &at, 'T', 't') ||
-        !take_time(text, &at, &in_day) || !take_offset(text, &at, &offset) || at != text.len) {
+    if (!take_date(text, &at, &date) || !take_char(text, &at, 'T', 't') || !take_time(text, &at, &in_day) ||
+        !take_offset(text, &at, &offset) || at != text.len) {
         return false;
     }
     *out_ms = days_of(date) * DAY_MS + in_day - offset;

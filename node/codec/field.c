@@ -13,8 +13,8 @@ size_t field_index(const struct field *fields, size_t offset)
     return i;
 }
 
-void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer,
-                      const char *code, const char *detail)
+void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer, const char *code,
+                      const char *detail)
 {
     if (errors->len < FIELD_ERRORS_MAX) {
         const char *copy = (const char *)arena_copy(arena, bytes_str(pointer)).ptr;
@@ -30,8 +30,7 @@ enum err field_check_required(const struct field *fields, const void *in, struct
         if ((fields[i].flags & FIELD_REQUIRED) != 0 && (set->has & field_bit(i)) == 0) {
             struct buf pointer = {0};
             buf_printf(&pointer, "/%s%c", fields[i].name, 0);
-            field_errors_add(errors, arena, (const char *)pointer.ptr, "required",
-                             "This field is required");
+            field_errors_add(errors, arena, (const char *)pointer.ptr, "required", "This field is required");
             buf_free(&pointer);
         }
     }
@@ -56,8 +55,8 @@ static void schema_value(struct buf *out, const struct field *field, bool reply)
         return;
     case TYPE_BOOL: buf_add_lit(out, "{\"type\":\"boolean\"}"); return;
     case TYPE_INT:
-        buf_printf(out, "{\"type\":\"integer\",\"minimum\":%lld,\"maximum\":%lld}",
-                   (long long)field->min, (long long)field->max);
+        buf_printf(out, "{\"type\":\"integer\",\"minimum\":%lld,\"maximum\":%lld}", (long long)field->min,
+                   (long long)field->max);
         return;
     case TYPE_TIME: buf_add_lit(out, "{\"type\":\"string\",\"format\":\"date-time\"}"); return;
     case TYPE_ID: buf_add_lit(out, "{\"type\":\"string\",\"format\":\"uuid\"}"); return;

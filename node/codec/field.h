@@ -50,23 +50,51 @@ struct fieldset {
 
 #define FIELD_AT(type_, tag_, struct_, member, flags_) \
     .name = #member, .tag = (tag_), .type = (type_), .flags = (flags_), .offset = offsetof(struct struct_, member)
-#define FIELD_STRING(tag, s, member, min_, max_, flags) \
-    {FIELD_AT(TYPE_STRING, tag, s, member, flags), .min = (min_), .max = (max_)}
-#define FIELD_BOOL(tag, s, member, flags) {FIELD_AT(TYPE_BOOL, tag, s, member, flags)}
-#define FIELD_INT(tag, s, member, min_, max_, flags) \
-    {FIELD_AT(TYPE_INT, tag, s, member, flags), .min = (min_), .max = (max_)}
-#define FIELD_TIME(tag, s, member, flags) {FIELD_AT(TYPE_TIME, tag, s, member, flags)}
-#define FIELD_ID(tag, s, member, flags) {FIELD_AT(TYPE_ID, tag, s, member, flags)}
-#define FIELD_ENUM(tag, s, member, names, flags) \
-    {FIELD_AT(TYPE_ENUM, tag, s, member, flags), .choices = (names)}
-#define FIELD_BLOB(tag, s, member, max_) \
-    {FIELD_AT(TYPE_BYTES, tag, s, member, FIELD_HIDDEN), .max = (max_)}
-#define FIELD_OBJECT(tag, s, member, table, flags) \
-    {FIELD_AT(TYPE_OBJECT, tag, s, member, flags), .sub = (table)}
-#define FIELD_STRINGS(tag, s, member, flags) {FIELD_AT(TYPE_STRINGS, tag, s, member, flags)}
-#define FIELDS_END {.name = NULL}
+#define FIELD_STRING(tag, s, member, min_, max_, flags)                            \
+    {                                                                              \
+        FIELD_AT(TYPE_STRING, tag, s, member, flags), .min = (min_), .max = (max_) \
+    }
+#define FIELD_BOOL(tag, s, member, flags)          \
+    {                                              \
+        FIELD_AT(TYPE_BOOL, tag, s, member, flags) \
+    }
+#define FIELD_INT(tag, s, member, min_, max_, flags)                            \
+    {                                                                           \
+        FIELD_AT(TYPE_INT, tag, s, member, flags), .min = (min_), .max = (max_) \
+    }
+#define FIELD_TIME(tag, s, member, flags)          \
+    {                                              \
+        FIELD_AT(TYPE_TIME, tag, s, member, flags) \
+    }
+#define FIELD_ID(tag, s, member, flags)          \
+    {                                            \
+        FIELD_AT(TYPE_ID, tag, s, member, flags) \
+    }
+#define FIELD_ENUM(tag, s, member, names, flags)                       \
+    {                                                                  \
+        FIELD_AT(TYPE_ENUM, tag, s, member, flags), .choices = (names) \
+    }
+#define FIELD_BLOB(tag, s, member, max_)                                  \
+    {                                                                     \
+        FIELD_AT(TYPE_BYTES, tag, s, member, FIELD_HIDDEN), .max = (max_) \
+    }
+#define FIELD_OBJECT(tag, s, member, table, flags)                   \
+    {                                                                \
+        FIELD_AT(TYPE_OBJECT, tag, s, member, flags), .sub = (table) \
+    }
+#define FIELD_STRINGS(tag, s, member, flags)          \
+    {                                                 \
+        FIELD_AT(TYPE_STRINGS, tag, s, member, flags) \
+    }
+#define FIELDS_END   \
+    {                \
+        .name = NULL \
+    }
 
-static inline uint64_t field_bit(size_t index) { return (uint64_t)1 << index; }
+static inline uint64_t field_bit(size_t index)
+{
+    return (uint64_t)1 << index;
+}
 
 /* Index of the field whose value lives at offset; the field must exist. */
 size_t field_index(const struct field *fields, size_t offset);
@@ -76,10 +104,10 @@ size_t field_index(const struct field *fields, size_t offset);
     (((ptr)->set.has & field_bit(field_index(fields, offsetof(type, member)))) != 0)
 #define FIELD_IS_NULL(fields, ptr, type, member) \
     (((ptr)->set.null & field_bit(field_index(fields, offsetof(type, member)))) != 0)
-#define FIELD_SET(fields, ptr, type, member, value)                                       \
-    do {                                                                                  \
-        (ptr)->member = (value);                                                          \
-        (ptr)->set.has |= field_bit(field_index(fields, offsetof(type, member)));         \
+#define FIELD_SET(fields, ptr, type, member, value)                               \
+    do {                                                                          \
+        (ptr)->member = (value);                                                  \
+        (ptr)->set.has |= field_bit(field_index(fields, offsetof(type, member))); \
     } while (0)
 #define FIELD_CLEAR(fields, ptr, type, member) \
     ((ptr)->set.has &= ~field_bit(field_index(fields, offsetof(type, member))))
@@ -96,19 +124,18 @@ struct field_errors {
     size_t len;
     const char *json_detail; /* ERR_INVALID_JSON: what the parser said; arena memory */
 };
-void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer,
-                      const char *code, const char *detail);
+void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer, const char *code,
+                      const char *detail);
 
 /* Decodes a JSON body. Strings are copied into the arena.
  * Errors: ERR_INVALID_JSON, ERR_INVALID_FIELDS (rows in errors). */
-enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena,
-                           void *out, struct field_errors *errors) MUST_USE;
+enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena, void *out,
+                           struct field_errors *errors) MUST_USE;
 /* Decodes a query string (application/x-www-form-urlencoded) into the FIELD_QUERY fields. */
-enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena,
-                            void *out, struct field_errors *errors) MUST_USE;
+enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena, void *out,
+                            struct field_errors *errors) MUST_USE;
 /* Percent-decodes (RFC 3986); plus is a space when form is true. Arena memory. */
-bool field_percent_decode(struct bytes text, bool form, struct arena *arena,
-                          struct bytes *out) MUST_USE;
+bool field_percent_decode(struct bytes text, bool form, struct arena *arena, struct bytes *out) MUST_USE;
 /* Reports fields that are required but have no value. */
 enum err field_check_required(const struct field *fields, const void *in, struct arena *arena,
                               struct field_errors *errors) MUST_USE;
@@ -120,8 +147,7 @@ void field_pack(struct buf *out, const struct field *fields, const void *in);
 enum err field_unpack(const struct field *fields, struct bytes packed, void *out) MUST_USE;
 
 /* Appends JSON, straight from msgpack or from the struct. Errors: ERR_CORRUPT. */
-enum err field_json_from_pack(struct buf *out, const struct field *fields,
-                              struct bytes packed) MUST_USE;
+enum err field_json_from_pack(struct buf *out, const struct field *fields, struct bytes packed) MUST_USE;
 void field_json(struct buf *out, const struct field *fields, const void *in);
 
 /* Appends the JSON Schema (2020-12) of a table: what a body may hold, or what a reply does. */

@@ -18,16 +18,14 @@ static void *member(void *out, const struct field *field)
     return (char *)out + field->offset;
 }
 
-static void complain(struct decoder *d, const struct field *field, const char *code,
-                     const char *detail)
+static void complain(struct decoder *d, const struct field *field, const char *code, const char *detail)
 {
     char pointer[256];
     (void)snprintf(pointer, sizeof pointer, "%s/%s", d->pointer, field->name);
     field_errors_add(d->errors, d->arena, pointer, code, detail);
 }
 
-static bool decode_string(struct decoder *d, const struct field *field, struct bytes text,
-                          struct bytes *out)
+static bool decode_string(struct decoder *d, const struct field *field, struct bytes text, struct bytes *out)
 {
     size_t size = (field->flags & FIELD_IN_BYTES) != 0 ? text.len : text_chars(text);
     if (size < (size_t)field->min) {
@@ -135,8 +133,8 @@ static const struct field *find(const struct field *fields, struct bytes name, b
 static void unknown(struct decoder *d, struct bytes name, const char *prefix)
 {
     char pointer[256];
-    (void)snprintf(pointer, sizeof pointer, "%s%s%.*s", d->pointer, prefix,
-                   (int)(name.len > 100 ? 100 : name.len), (const char *)name.ptr);
+    (void)snprintf(pointer, sizeof pointer, "%s%s%.*s", d->pointer, prefix, (int)(name.len > 100 ? 100 : name.len),
+                   (const char *)name.ptr);
     field_errors_add(d->errors, d->arena, pointer, "unknown_field", "There is no such field");
 }
 
@@ -181,13 +179,12 @@ static bool too_deep(json_t *json, int left)
     return false;
 }
 
-enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena,
-                           void *out, struct field_errors *errors)
+enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena, void *out,
+                           struct field_errors *errors)
 {
     struct decoder d = {.arena = arena, .errors = errors};
     json_error_t why;
-    json_t *json = json_loadb((const char *)body.ptr, body.len,
-                              JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    json_t *json = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (json == NULL) {
         char detail[256];
         (void)snprintf(detail, sizeof detail, "line %d, column %d: %s", why.line, why.column, why.text);
@@ -239,8 +236,7 @@ bool field_percent_decode(struct bytes text, bool form, struct arena *arena, str
     return text_utf8_prefix(*out) == len;
 }
 
-static bool decode_parameter(struct decoder *d, const struct field *field, struct bytes text,
-                             void *to)
+static bool decode_parameter(struct decoder *d, const struct field *field, struct bytes text, void *to)
 {
     uint64_t number;
     if (field->type == TYPE_BOOL && (bytes_is(text, "true") || bytes_is(text, "false"))) {
@@ -278,8 +274,8 @@ static void decode_pair(struct decoder *d, const struct field *fields, struct by
     }
 }
 
-enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena,
-                            void *out, struct field_errors *errors)
+enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena, void *out,
+                            struct field_errors *errors)
 {
     struct decoder d = {.arena = arena, .errors = errors};
     while (query.len > 0) {

@@ -42,9 +42,7 @@ static void pack_value(msgpack_packer *packer, const struct field *field, const 
         return;
     }
     case TYPE_BYTES: pack_bin(packer, *(const struct bytes *)value); return;
-    case TYPE_BOOL:
-        (void)(*(const bool *)value ? msgpack_pack_true(packer) : msgpack_pack_false(packer));
-        return;
+    case TYPE_BOOL: (void)(*(const bool *)value ? msgpack_pack_true(packer) : msgpack_pack_false(packer)); return;
     case TYPE_INT:
     case TYPE_TIME: (void)msgpack_pack_int64(packer, *(const int64_t *)value); return;
     case TYPE_ID: pack_bin(packer, id_bytes(value)); return;
@@ -196,16 +194,17 @@ static struct head head_of(struct bytes left)
     if (c < 0xc0) {
         return (struct head){1, c & 31U, 0};
     }
-    static const struct { uint8_t length, data, per_item; } kinds[] = {
-        {0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0},             /* nil, unused, false, true */
-        {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* bin */
-        {1, 1, 0}, {2, 1, 0}, {4, 1, 0},                        /* ext: a type byte too */
-        {0, 4, 0}, {0, 8, 0},                                   /* float */
-        {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* uint */
-        {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* int */
-        {0, 2, 0}, {0, 3, 0}, {0, 5, 0}, {0, 9, 0}, {0, 17, 0}, /* fixext */
-        {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* str */
-        {2, 0, 1}, {4, 0, 1}, {2, 0, 2}, {4, 0, 2}};            /* array, map */
+    static const struct {
+        uint8_t length, data, per_item;
+    } kinds[] = {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0},             /* nil, unused, false, true */
+                 {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* bin */
+                 {1, 1, 0}, {2, 1, 0}, {4, 1, 0},                        /* ext: a type byte too */
+                 {0, 4, 0}, {0, 8, 0},                                   /* float */
+                 {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* uint */
+                 {0, 1, 0}, {0, 2, 0}, {0, 4, 0}, {0, 8, 0},             /* int */
+                 {0, 2, 0}, {0, 3, 0}, {0, 5, 0}, {0, 9, 0}, {0, 17, 0}, /* fixext */
+                 {1, 0, 0}, {2, 0, 0}, {4, 0, 0},                        /* str */
+                 {2, 0, 1}, {4, 0, 1}, {2, 0, 2}, {4, 0, 2}};            /* array, map */
     size_t length = kinds[c - 0xc0].length;
     uint64_t count = left.len > length ? be(left.ptr + 1, length) : UINT32_MAX;
     uint64_t per_item = kinds[c - 0xc0].per_item;
@@ -237,8 +236,7 @@ static bool parse(struct bytes packed, msgpack_zone *zone, msgpack_object *out)
 {
     size_t off = 0;
     return is_bounded(packed) &&
-           msgpack_unpack((const char *)packed.ptr, packed.len, &off, zone, out) ==
-               MSGPACK_UNPACK_SUCCESS &&
+           msgpack_unpack((const char *)packed.ptr, packed.len, &off, zone, out) == MSGPACK_UNPACK_SUCCESS &&
            off == packed.len;
 }
 

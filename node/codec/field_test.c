@@ -43,8 +43,9 @@ static enum err decode(struct arena *arena, const char *json, struct thing *out,
 static void test_json_in_msgpack_json_out(void **state)
 {
     (void)state;
-    static const char json[] = "{\"name\":\"n\xc3\xa4m\",\"note\":\"a\\nb\",\"flag\":true,\"count\":-7,\"when\":\"2026-11-21T07:06:00.000Z\","
-                               "\"id\":\"01234567-89ab-8fff-bfff-ffffffffffff\",\"colour\":\"green\",\"inner\":{\"depth\":3}}";
+    static const char json[] =
+        "{\"name\":\"n\xc3\xa4m\",\"note\":\"a\\nb\",\"flag\":true,\"count\":-7,\"when\":\"2026-11-21T07:06:00.000Z\","
+        "\"id\":\"01234567-89ab-8fff-bfff-ffffffffffff\",\"colour\":\"green\",\"inner\":{\"depth\":3}}";
     struct arena arena = {0};
     struct thing in, out = {0};
     struct field_errors errors;
@@ -55,9 +56,10 @@ static void test_json_in_msgpack_json_out(void **state)
     field_pack(&packed, thing_fields, &in);
     assert_int_equal(field_unpack(thing_fields, buf_bytes(&packed), &out), OK);
     assert_int_equal(out.set.has, in.set.has);
-    assert_true(out.flag && out.count == -7 && out.colour == 1 && out.inner.depth == 3 && bytes_is(out.secret, "hidden"));
+    assert_true(out.flag && out.count == -7 && out.colour == 1 && out.inner.depth == 3 &&
+                bytes_is(out.secret, "hidden"));
     assert_int_equal(field_json_from_pack(&text, thing_fields, buf_bytes(&packed)), OK);
-    assert_true(bytes_is(buf_bytes(&text), json)); /* the hidden field stays inside */
+    assert_true(bytes_is(buf_bytes(&text), json));  /* the hidden field stays inside */
     for (size_t cut = 0; cut < packed.len; cut++) { /* every truncation and many flips are refused or harmless */
         struct thing broken = {0};
         assert_int_equal(field_unpack(thing_fields, bytes_of(packed.ptr, cut), &broken), ERR_CORRUPT);
@@ -93,24 +95,31 @@ static void test_unknown_tags_are_skipped(void **state)
 static void test_bad_json_is_named(void **state)
 {
     (void)state;
-    static const struct { const char *json; enum err err; const char *pointer, *code; } cases[] = {
-        {"{\"name\":\"toolong\"}", ERR_INVALID_FIELDS, "/name", "too_long"},
-        {"{\"name\":\"\"}", ERR_INVALID_FIELDS, "/name", "too_short"},
-        {"{\"name\":\"a\\u0001\"}", ERR_INVALID_FIELDS, "/name", "control_characters"},
-        {"{\"name\":null}", ERR_INVALID_FIELDS, "/name", "wrong_type"},
-        {"{\"count\":11}", ERR_INVALID_FIELDS, "/count", "out_of_range"},
-        {"{\"count\":1.5}", ERR_INVALID_FIELDS, "/count", "wrong_type"},
-        {"{\"when\":\"soon\"}", ERR_INVALID_FIELDS, "/when", "not_a_time"},
-        {"{\"id\":\"x\"}", ERR_INVALID_FIELDS, "/id", "not_an_id"},
-        {"{\"colour\":\"blue\"}", ERR_INVALID_FIELDS, "/colour", "not_a_choice"},
-        {"{\"inner\":{\"depth\":9}}", ERR_INVALID_FIELDS, "/inner/depth", "out_of_range"},
-        {"{\"inner\":{\"width\":9}}", ERR_INVALID_FIELDS, "/inner/width", "unknown_field"},
-        {"{\"secret\":\"x\"}", ERR_INVALID_FIELDS, "/secret", "unknown_field"},
-        {"{\"limit\":3}", ERR_INVALID_FIELDS, "/limit", "unknown_field"},
-        {"[]", ERR_INVALID_FIELDS, "", "wrong_type"},
-        {"{", ERR_INVALID_JSON, NULL, NULL}, {"", ERR_INVALID_JSON, NULL, NULL}, {"{} x", ERR_INVALID_JSON, NULL, NULL},
-        {"{\"flag\":true,\"flag\":true}", ERR_INVALID_JSON, NULL, NULL}, {"{\"name\":\"\xff\"}", ERR_INVALID_JSON, NULL, NULL},
-        {"{\"name\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", ERR_INVALID_JSON, NULL, NULL}};
+    static const struct {
+        const char *json;
+        enum err err;
+        const char *pointer, *code;
+    } cases[] = {{"{\"name\":\"toolong\"}", ERR_INVALID_FIELDS, "/name", "too_long"},
+                 {"{\"name\":\"\"}", ERR_INVALID_FIELDS, "/name", "too_short"},
+                 {"{\"name\":\"a\\u0001\"}", ERR_INVALID_FIELDS, "/name", "control_characters"},
+                 {"{\"name\":null}", ERR_INVALID_FIELDS, "/name", "wrong_type"},
+                 {"{\"count\":11}", ERR_INVALID_FIELDS, "/count", "out_of_range"},
+                 {"{\"count\":1.5}", ERR_INVALID_FIELDS, "/count", "wrong_type"},
+                 {"{\"when\":\"soon\"}", ERR_INVALID_FIELDS, "/when", "not_a_time"},
+                 {"{\"id\":\"x\"}", ERR_INVALID_FIELDS, "/id", "not_an_id"},
+                 {"{\"colour\":\"blue\"}", ERR_INVALID_FIELDS, "/colour", "not_a_choice"},
+                 {"{\"inner\":{\"depth\":9}}", ERR_INVALID_FIELDS, "/inner/depth", "out_of_range"},
+                 {"{\"inner\":{\"width\":9}}", ERR_INVALID_FIELDS, "/inner/width", "unknown_field"},
+                 {"{\"secret\":\"x\"}", ERR_INVALID_FIELDS, "/secret", "unknown_field"},
+                 {"{\"limit\":3}", ERR_INVALID_FIELDS, "/limit", "unknown_field"},
+                 {"[]", ERR_INVALID_FIELDS, "", "wrong_type"},
+                 {"{", ERR_INVALID_JSON, NULL, NULL},
+                 {"", ERR_INVALID_JSON, NULL, NULL},
+                 {"{} x", ERR_INVALID_JSON, NULL, NULL},
+                 {"{\"flag\":true,\"flag\":true}", ERR_INVALID_JSON, NULL, NULL},
+                 {"{\"name\":\"\xff\"}", ERR_INVALID_JSON, NULL, NULL},
+                 {"{\"name\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", ERR_INVALID_JSON,
+                  NULL, NULL}};
     struct arena arena = {0};
     struct thing out;
     struct field_errors errors;
@@ -133,14 +142,26 @@ static void test_queries(void **state)
 {
     (void)state;
     struct arena arena = {0};
-    static const struct { const char *query; enum err err; int64_t limit; } cases[] = {
-        {"", OK, 0}, {"limit=7", OK, 7}, {"&limit=%37&", OK, 7}, {"limit=0", ERR_INVALID_FIELDS, 0}, {"limit=x", ERR_INVALID_FIELDS, 0},
-        {"limit=1&limit=2", ERR_INVALID_FIELDS, 0}, {"name=x", ERR_INVALID_FIELDS, 0}, {"limit=%3", ERR_INVALID_FIELDS, 0},
-        {"limit=%zz", ERR_INVALID_FIELDS, 0}, {"limit", ERR_INVALID_FIELDS, 0}, {"limit=%ff", ERR_INVALID_FIELDS, 0}};
+    static const struct {
+        const char *query;
+        enum err err;
+        int64_t limit;
+    } cases[] = {{"", OK, 0},
+                 {"limit=7", OK, 7},
+                 {"&limit=%37&", OK, 7},
+                 {"limit=0", ERR_INVALID_FIELDS, 0},
+                 {"limit=x", ERR_INVALID_FIELDS, 0},
+                 {"limit=1&limit=2", ERR_INVALID_FIELDS, 0},
+                 {"name=x", ERR_INVALID_FIELDS, 0},
+                 {"limit=%3", ERR_INVALID_FIELDS, 0},
+                 {"limit=%zz", ERR_INVALID_FIELDS, 0},
+                 {"limit", ERR_INVALID_FIELDS, 0},
+                 {"limit=%ff", ERR_INVALID_FIELDS, 0}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct thing out = {0};
         struct field_errors errors = {0};
-        assert_int_equal(field_decode_query(thing_fields, bytes_str(cases[i].query), &arena, &out, &errors), cases[i].err);
+        assert_int_equal(field_decode_query(thing_fields, bytes_str(cases[i].query), &arena, &out, &errors),
+                         cases[i].err);
         assert_true(cases[i].err != OK || out.limit == cases[i].limit);
     }
     arena_close(&arena);
@@ -148,7 +169,8 @@ static void test_queries(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_json_in_msgpack_json_out), cmocka_unit_test(test_unknown_tags_are_skipped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_json_in_msgpack_json_out),
+                                       cmocka_unit_test(test_unknown_tags_are_skipped),
                                        cmocka_unit_test(test_bad_json_is_named), cmocka_unit_test(test_queries)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

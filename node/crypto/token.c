@@ -86,7 +86,8 @@ void keyring_jwks(struct keyring *keyring, struct buf *out)
     CHECK(pthread_rwlock_rdlock(&keyring->lock) == 0);
     buf_add_lit(out, "{\"keys\":[");
     for (size_t i = 0; i < keyring->len; i++) {
-        buf_printf(out, "%s{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"use\":\"sig\",\"alg\":\"EdDSA\",\"kid\":\"%s\",\"x\":\"",
+        buf_printf(out,
+                   "%s{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"use\":\"sig\",\"alg\":\"EdDSA\",\"kid\":\"%s\",\"x\":\"",
                    i > 0 ? "," : "", keyring->keys[i].kid);
         text_base64url_add(out, bytes_of(keyring->keys[i].public, sizeof keyring->keys[i].public));
         buf_add_lit(out, "\"}");
@@ -149,7 +150,8 @@ static struct bytes text_of(json_t *json, const char *name)
     return json_is_string(value) ? bytes_of(json_string_value(value), json_string_length(value)) : BYTES_NONE;
 }
 
-static bool check_signature(struct keyring *keyring, struct bytes header, struct bytes signed_part, struct bytes signature)
+static bool check_signature(struct keyring *keyring, struct bytes header, struct bytes signed_part,
+                            struct bytes signature)
 {
     uint8_t raw[crypto_sign_BYTES], public[crypto_sign_PUBLICKEYBYTES];
     size_t len;
@@ -199,7 +201,9 @@ enum err token_verify(struct keyring *keyring, struct bytes token, int64_t now_s
     struct bytes payload = bytes_of(first + 1, (size_t)(second - first - 1));
     struct bytes signed_part = bytes_of(token.ptr, (size_t)(second - token.ptr));
     struct bytes signature = bytes_of(second + 1, (size_t)(end - second - 1));
-    return check_signature(keyring, header, signed_part, signature) && read_claims(payload, now_s, out) ? OK : ERR_UNAUTHORIZED;
+    return check_signature(keyring, header, signed_part, signature) && read_claims(payload, now_s, out)
+               ? OK
+               : ERR_UNAUTHORIZED;
 }
 
 /* ---- cache ---- */

@@ -39,8 +39,8 @@ struct http_parser *http_parser_new(void);
 void http_parser_free(struct http_parser *parser);
 /* Looks at data, which starts where the message starts and grows from call to call. The request's
  * parts point into data (a chunked body into the parser). */
-enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data,
-                                 struct http_request *request, size_t *out_used);
+enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, struct http_request *request,
+                                 size_t *out_used);
 /* Forgets the message: the next feed starts another one. Frees what the body took. */
 void http_parser_reset(struct http_parser *parser);
 enum err http_parser_err(const struct http_parser *parser);

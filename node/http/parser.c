@@ -17,7 +17,7 @@ struct http_parser {
     size_t consumed; /* of a chunked message, bytes given to llhttp */
     uint64_t length; /* of an identity body */
     bool told_continue, complete, header_done;
-    struct buf body; /* a chunked body, decoded */
+    struct buf body;     /* a chunked body, decoded */
     const uint8_t *base; /* where the message stood when its head was parsed */
     struct http_request *request;
 };
@@ -238,9 +238,8 @@ static enum err find_head(struct http_parser *parser, struct bytes data, size_t 
 {
     *out = 0;
     for (;;) {
-        const uint8_t *lf = data.len > parser->scanned
-                                ? memchr(data.ptr + parser->scanned, '\n', data.len - parser->scanned)
-                                : NULL;
+        const uint8_t *lf =
+            data.len > parser->scanned ? memchr(data.ptr + parser->scanned, '\n', data.len - parser->scanned) : NULL;
         if (lf == NULL) {
             parser->scanned = data.len;
             return data.len > LIMIT_HEAD_BYTES ? ERR_HEADERS_TOO_LARGE : OK;
@@ -360,8 +359,8 @@ static void rebase(struct http_parser *parser, struct http_request *request, con
     parser->base = to;
 }
 
-enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data,
-                                 struct http_request *request, size_t *out_used)
+enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, struct http_request *request,
+                                 size_t *out_used)
 {
     parser->request = request;
     if (parser->err != OK) {
@@ -376,8 +375,8 @@ enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data,
             return parsed;
         }
     }
-    enum http_parse parsed = parser->stage == STAGE_LENGTH ? finish_length(parser, data, out_used)
-                                                           : finish_chunked(parser, data, out_used);
+    enum http_parse parsed =
+        parser->stage == STAGE_LENGTH ? finish_length(parser, data, out_used) : finish_chunked(parser, data, out_used);
     if (parsed == HTTP_MORE && request->expects_continue && !parser->told_continue) {
         parser->told_continue = true;
         return HTTP_CONTINUE;
@@ -390,14 +389,31 @@ const char *http_status_text(int status)
     static const struct {
         int status;
         const char *text;
-    } texts[] = {{200, "OK"}, {201, "Created"}, {204, "No Content"}, {304, "Not Modified"},
-                 {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-                 {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
-                 {412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-                 {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {422, "Unprocessable Content"},
-                 {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
-                 {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
-                 {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"}};
+    } texts[] = {{200, "OK"},
+                 {201, "Created"},
+                 {204, "No Content"},
+                 {304, "Not Modified"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {408, "Request Timeout"},
+                 {409, "Conflict"},
+                 {412, "Precondition Failed"},
+                 {413, "Content Too Large"},
+                 {414, "URI Too Long"},
+                 {415, "Unsupported Media Type"},
+                 {417, "Expectation Failed"},
+                 {422, "Unprocessable Content"},
+                 {429, "Too Many Requests"},
+                 {431, "Request Header Fields Too Large"},
+                 {500, "Internal Server Error"},
+                 {501, "Not Implemented"},
+                 {503, "Service Unavailable"},
+                 {504, "Gateway Timeout"},
+                 {505, "HTTP Version Not Supported"},
+                 {507, "Insufficient Storage"}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         if (texts[i].status == status) {
             return texts[i].text;

@@ -26,8 +26,10 @@ static const struct message messages[] = {
     {CHUNKED "5\r\nhello\r\n0\r\nX: y\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "5;a\nb\r\nhello\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "ffffffffffffffffff\r\n", ERR_BAD_REQUEST, NULL},
-    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
-    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST,
+     NULL},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST,
+     NULL},
     {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", ERR_BAD_REQUEST, NULL},
     {"POST / HTTP/1.1\r\n" HOST "Content-Length : 3\r\n\r\nabc", ERR_BAD_REQUEST, NULL},
     {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n", ERR_NOT_IMPLEMENTED, NULL},
@@ -117,8 +119,14 @@ static void test_limits(void **state)
 {
     (void)state;
     struct http_request *request = mem_zalloc(sizeof *request);
-    static const struct { size_t target, headers, value; enum err err; } cases[] = {
-        {8000, 10, 10, OK}, {9000, 1, 1, ERR_URI_TOO_LONG}, {1, 99, 1, OK}, {1, 100, 1, ERR_HEADERS_TOO_LARGE}, {1, 1, 17000, ERR_HEADERS_TOO_LARGE}};
+    static const struct {
+        size_t target, headers, value;
+        enum err err;
+    } cases[] = {{8000, 10, 10, OK},
+                 {9000, 1, 1, ERR_URI_TOO_LONG},
+                 {1, 99, 1, OK},
+                 {1, 100, 1, ERR_HEADERS_TOO_LARGE},
+                 {1, 1, 17000, ERR_HEADERS_TOO_LARGE}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct http_parser *parser = http_parser_new();
         struct buf text = {0};

@@ -125,8 +125,7 @@ static void on_deadline(struct timer *timer)
 
 static void after_write(struct http_conn *conn)
 {
-    if (conn->linger && !conn->peer_done &&
-        uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
+    if (conn->linger && !conn->peer_done && uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
         conn->in.len = 0;
         conn_deadline(conn, PHASE_LINGER, LINGER_MS);
         timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
@@ -568,9 +567,27 @@ void http_server_close(struct http_server *server)
     }
 }
 
-void http_conn_set_data(struct http_conn *conn, void *data) { conn->data = data; }
-void *http_conn_data(const struct http_conn *conn) { return conn->data; }
-bool http_conn_is_local(const struct http_conn *conn) { return conn->local; }
-struct bytes http_conn_remote(const struct http_conn *conn) { return bytes_str(conn->remote); }
-struct worker *http_conn_worker(const struct http_conn *conn) { return conn->server->worker; }
-int64_t http_conn_started_ns(const struct http_conn *conn) { return conn->started_ns; }
+void http_conn_set_data(struct http_conn *conn, void *data)
+{
+    conn->data = data;
+}
+void *http_conn_data(const struct http_conn *conn)
+{
+    return conn->data;
+}
+bool http_conn_is_local(const struct http_conn *conn)
+{
+    return conn->local;
+}
+struct bytes http_conn_remote(const struct http_conn *conn)
+{
+    return bytes_str(conn->remote);
+}
+struct worker *http_conn_worker(const struct http_conn *conn)
+{
+    return conn->server->worker;
+}
+int64_t http_conn_started_ns(const struct http_conn *conn)
+{
+    return conn->started_ns;
+}

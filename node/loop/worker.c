@@ -52,7 +52,8 @@ static void set_alarm(struct worker *worker)
 static void on_turn_end(uv_prepare_t *prepare)
 {
     struct worker *worker = prepare->data;
-    list_each(link, &worker->hooks) {
+    list_each(link, &worker->hooks)
+    {
         struct turn_hook *hook = container_of(link, struct turn_hook, link);
         hook->run(worker, hook);
     }

@@ -33,7 +33,8 @@ static enum err model_get(struct rows *rows, uint8_t table, struct bytes key, st
     return OK;
 }
 
-static enum err give(const struct model_rows *model, size_t at, uint8_t table, struct bytes *out_key, struct bytes *out_value)
+static enum err give(const struct model_rows *model, size_t at, uint8_t table, struct bytes *out_key,
+                     struct bytes *out_value)
 {
     if (at >= model->len || model->list[at].table != table) {
         return ERR_NOT_FOUND;
@@ -43,13 +44,15 @@ static enum err give(const struct model_rows *model, size_t at, uint8_t table, s
     return OK;
 }
 
-static enum err model_ceil(struct rows *rows, uint8_t table, struct bytes from, struct bytes *out_key, struct bytes *out_value)
+static enum err model_ceil(struct rows *rows, uint8_t table, struct bytes from, struct bytes *out_key,
+                           struct bytes *out_value)
 {
     const struct model_rows *model = model_of(rows);
     return give(model, place(model, table, from), table, out_key, out_value);
 }
 
-static enum err model_below(struct rows *rows, uint8_t table, struct bytes before, struct bytes *out_key, struct bytes *out_value)
+static enum err model_below(struct rows *rows, uint8_t table, struct bytes before, struct bytes *out_key,
+                            struct bytes *out_value)
 {
     const struct model_rows *model = model_of(rows);
     return give(model, place(model, table, before) - 1, table, out_key, out_value);
