@@ -485,6 +485,7 @@ static void free_node(struct node *node)
         struct node_worker *worker = &node->workers[w];
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
+        requests_close(worker);
         worker_close(&worker->worker);
     }
     path_in(node, "belfry.sock", path);

@@ -20,6 +20,9 @@ struct partition;
 struct router;
 struct metrics;
 struct token_cache;
+struct request;
+
+enum { SPARE_REQUESTS = 64 };
 
 struct node_worker {
     struct worker worker;
@@ -37,6 +40,8 @@ struct node_worker {
     atomic_bool reads_wait;
     struct list resumed; /* flows to be run at the turn's end */
     struct token_cache *tokens;
+    struct request *spare[SPARE_REQUESTS]; /* requests' memory, kept warm */
+    unsigned spare_len;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;

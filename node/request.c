@@ -11,7 +11,7 @@
 #include "node/metrics.h"
 #include "node/router.h"
 
-enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1 };
+enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1, KEEP_BYTES = 4096 };
 
 struct request {
     struct flow flow;
@@ -164,16 +164,10 @@ static enum err decode_body(struct request *request, const struct op *op)
 static enum err decode_path(struct request *request, const struct op *op)
 {
     for (unsigned i = 0; i < ROUTE_PARAMS && request->match.params[i].ptr != NULL; i++) {
-        struct buf pair = {0};
-        buf_add_bytes(&pair, route_param_name(op->path, i));
-        buf_add_char(&pair, '=');
-        buf_add_bytes(&pair, request->match.params[i]);
-        struct bytes text = arena_copy(&request->arena, buf_bytes(&pair));
-        buf_free(&pair);
-        enum err err = field_decode_query(op->in, text, &request->arena, request->in, &request->errors);
+        enum err err = field_decode_param(op->in, route_param_name(op->path, i), request->match.params[i], &request->arena,
+                                          request->in, &request->errors);
         if (err != OK) {
-            /* A path that names no possible thing names nothing. */
-            request->errors.len = 0;
+            request->errors.len = 0; /* a path that names no possible thing names nothing */
             return ERR_NOT_FOUND;
         }
     }
@@ -286,7 +280,7 @@ static void call_done(struct call *call)
 
 static enum flow_next run_page(struct request *request)
 {
-    struct page_out out = {.type = "application/json"};
+    struct page_out out = {.type = "application/json", .body = request->body};
     request->status = request->match.route->page(node_of(request), request->http, &out);
     request->type = out.type;
     request->body = out.body;
@@ -386,9 +380,16 @@ static bool etag_matches(const struct request *request, struct bytes tag)
 
 static void add_etag(struct request *request, uint64_t version)
 {
-    char text[24];
-    int len = snprintf(text, sizeof text, "\"%llx\"", (unsigned long long)version);
-    struct bytes tag = bytes_of(text, (size_t)len);
+    static const char hex[] = "0123456789abcdef";
+    char text[18];
+    size_t at = sizeof text;
+    text[--at] = '"';
+    do {
+        text[--at] = hex[version & 15];
+        version >>= 4;
+    } while (version > 0);
+    text[--at] = '"';
+    struct bytes tag = bytes_of(text + at, sizeof text - at);
     buf_add_lit(&request->headers, "ETag: ");
     buf_add_bytes(&request->headers, tag);
     buf_add_lit(&request->headers, "\r\n");
@@ -520,31 +521,67 @@ static void write_log(struct request *request, int64_t ns)
         return;
     }
     struct log_line line = log_begin(log, level, "request");
-    log_str(&line, "request_id", bytes_str(request->id));
-    log_str(&line, "remote", http_conn_remote(request->conn));
+    log_word(&line, "request_id", bytes_str(request->id));
+    log_word(&line, "remote", http_conn_remote(request->conn));
     if (!id_is_none(request->caller.account)) {
         char user[ID_TEXT_BYTES];
         id_format(request->caller.account, user);
-        log_str(&line, "user", bytes_of(user, sizeof user));
+        log_word(&line, "user", bytes_of(user, sizeof user));
     }
-    log_str(&line, "method", bytes_str(http_method_name(request->http->method)));
-    log_str(&line, "route", bytes_str(router_path(node_of(request)->router, request->match.path_index)));
+    log_word(&line, "method", bytes_str(http_method_name(request->http->method)));
+    log_word(&line, "route", bytes_str(router_path(node_of(request)->router, request->match.path_index)));
     log_int(&line, "status", request->status);
     log_int(&line, "bytes", (int64_t)request->body.len);
     log_ms(&line, "duration_ms", ns);
     if (request->flow.err != OK) {
-        log_str(&line, "error", bytes_str(err_code(request->flow.err)));
+        log_word(&line, "error", bytes_str(err_code(request->flow.err)));
     }
     log_end(&line);
 }
 
-static void request_free(struct request *request)
+/* A request's memory is kept for the next one, warm: buffers that grew large are given back. */
+static void keep_buf(struct buf *buf)
+{
+    if (buf->cap > KEEP_BYTES) {
+        buf_free(buf);
+    }
+    buf->len = 0;
+}
+
+static void request_close(struct request *request)
 {
     reply_close(&request->call.reply);
     buf_free(&request->headers);
     buf_free(&request->body);
     arena_close(&request->arena);
     free(request);
+}
+
+static void request_free(struct request *request)
+{
+    struct node_worker *worker = request->worker;
+    if (worker->spare_len == SPARE_REQUESTS) {
+        request_close(request);
+        return;
+    }
+    struct buf reply_body = request->call.reply.body;
+    request->call.reply.body = (struct buf){0};
+    reply_close(&request->call.reply);
+    keep_buf(&reply_body);
+    keep_buf(&request->headers);
+    keep_buf(&request->body);
+    arena_reset(&request->arena);
+    struct buf headers = request->headers, body = request->body;
+    struct arena arena = request->arena;
+    *request = (struct request){.headers = headers, .body = body, .arena = arena, .call.reply.body = reply_body};
+    worker->spare[worker->spare_len++] = request;
+}
+
+void requests_close(struct node_worker *worker)
+{
+    while (worker->spare_len > 0) {
+        request_close(worker->spare[--worker->spare_len]);
+    }
 }
 
 static enum flow_next request_finish(struct flow *flow)
@@ -591,7 +628,7 @@ static bool good_request_id(struct bytes id)
 
 static struct request *request_new(struct node_worker *worker, struct http_conn *conn, struct http_request *http)
 {
-    struct request *request = mem_zalloc(sizeof *request);
+    struct request *request = worker->spare_len > 0 ? worker->spare[--worker->spare_len] : mem_zalloc(sizeof *request);
     struct bytes id = http_header(http, "x-request-id");
     request->worker = worker;
     request->conn = conn;

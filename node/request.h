@@ -6,5 +6,7 @@
 
 /* The handler of a node's HTTP servers; its ctx is the struct node_worker. */
 struct http_handler request_handler(struct node_worker *worker);
+/* Frees the memory kept for further requests. */
+void requests_close(struct node_worker *worker);
 
 #endif

@@ -193,6 +193,14 @@ void log_str(struct log_line *line, const char *name, struct bytes value)
     json_text_add_safe(line->buf, value);
 }
 
+void log_word(struct log_line *line, const char *name, struct bytes value)
+{
+    add_name(line, name);
+    buf_add_char(line->buf, '"');
+    buf_add_bytes(line->buf, value);
+    buf_add_char(line->buf, '"');
+}
+
 void log_int(struct log_line *line, const char *name, int64_t value)
 {
     add_name(line, name);

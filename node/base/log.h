@@ -28,6 +28,8 @@ struct log_line {
 };
 struct log_line log_begin(struct log *log, enum log_level level, const char *msg);
 void log_str(struct log_line *line, const char *name, struct bytes value);
+/* Text of our own that needs no escaping: names, ids. */
+void log_word(struct log_line *line, const char *name, struct bytes value);
 void log_int(struct log_line *line, const char *name, int64_t value);
 void log_ms(struct log_line *line, const char *name, int64_t ns); /* milliseconds, 3 decimals */
 void log_end(struct log_line *line);

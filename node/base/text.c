@@ -32,6 +32,11 @@ size_t text_utf8_prefix(struct bytes text)
 {
     size_t at = 0;
     while (at < text.len) {
+        uint64_t word;
+        if (text.len - at >= 8 && (memcpy(&word, text.ptr + at, 8), (word & 0x8080808080808080ULL) == 0)) {
+            at += 8;
+            continue;
+        }
         size_t len = utf8_length(bytes_of(text.ptr + at, text.len - at));
         if (len == 0) {
             break;

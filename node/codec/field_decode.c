@@ -274,6 +274,24 @@ static void decode_pair(struct decoder *d, const struct field *fields, struct by
     }
 }
 
+enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena, void *out,
+                            struct field_errors *errors)
+{
+    struct decoder d = {.arena = arena, .errors = errors};
+    struct fieldset *set = out;
+    const struct field *field = find(fields, name, true);
+    CHECK(field != NULL); /* a route's parameters are in its table */
+    bool plain = memchr(text.ptr, '%', text.len) == NULL;
+    if (!plain && !field_percent_decode(text, false, arena, &text)) {
+        return ERR_INVALID_FIELDS;
+    }
+    if (!decode_parameter(&d, field, text, member(out, field))) {
+        return ERR_INVALID_FIELDS;
+    }
+    set->has |= field_bit((size_t)(field - fields));
+    return OK;
+}
+
 enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena, void *out,
                             struct field_errors *errors)
 {
