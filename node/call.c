@@ -134,13 +134,13 @@ void call_run_readers(struct node_worker *worker)
 {
     struct list again;
     list_init(&again);
-    atomic_store(&worker->reads_wait, false);
+    /* Up while we look: a commit in between wakes us once more. */
+    atomic_store(&worker->reads_wait, true);
     list_splice(&again, &worker->read_waiters);
     for (struct list *link = list_pop(&again); link != NULL; link = list_pop(&again)) {
         struct call *call = container_of(link, struct call, waiting);
         if (!all_fresh(call)) {
             list_add_tail(&worker->read_waiters, link);
-            atomic_store(&worker->reads_wait, true);
             continue;
         }
         call->reading = false;
@@ -150,6 +150,9 @@ void call_run_readers(struct node_worker *worker)
         } else {
             run_script(call);
         }
+    }
+    if (list_empty(&worker->read_waiters)) {
+        atomic_store(&worker->reads_wait, false);
     }
 }
 

@@ -62,11 +62,12 @@ static void on_tick(struct timer *timer)
 static void on_committed(void *ctx, struct state *state)
 {
     struct node *node = container_of(ctx, struct node, apply_context);
+    /* In this order: who sees an entry as applied also sees that its snapshot is an old one. */
+    atomic_fetch_add_explicit(&node->commit_seq, 1, memory_order_release);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         atomic_store_explicit(&node->partitions[p].applied, state_partition(state, p)->applied_index,
                               memory_order_release);
     }
-    atomic_fetch_add_explicit(&node->commit_seq, 1, memory_order_release);
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (atomic_load(&node->workers[w].reads_wait)) {
             worker_wake(&node->workers[w].worker);
@@ -475,9 +476,22 @@ static void wait_until_quiet(struct node *node, int64_t ms)
     }
 }
 
+/* What was still on its way between the threads: run while all it may touch is there. */
+static void drain_inboxes(struct node *node)
+{
+    bool ran = true;
+    while (ran) {
+        ran = false;
+        for (unsigned w = 0; w < node->workers_len; w++) {
+            ran = worker_drain(&node->workers[w].worker) || ran;
+        }
+    }
+}
+
 static void free_node(struct node *node)
 {
     char path[PATH_MAX];
+    drain_inboxes(node);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_close(&node->partitions[p]);
     }

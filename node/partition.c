@@ -221,6 +221,18 @@ enum err partition_open(struct partition *partition, const struct group_start *s
 
 void partition_close(struct partition *partition)
 {
+    for (size_t i = 0; i < PROPOSALS; i++) {
+        if (partition->proposals[i] != NULL) {
+            submission_free(partition->proposals[i]); /* in the log, not applied: the next start does it */
+        }
+    }
+    if (partition->building != NULL) {
+        for (size_t i = 0; i < partition->building->len; i++) {
+            free((void *)(uintptr_t)partition->building->entries[i].payload.ptr);
+        }
+        free(partition->building->entries);
+        free(container_of(partition->building, struct node_apply, batch));
+    }
     group_close(partition->group);
     free(partition->proposals);
 }
@@ -280,8 +292,9 @@ static void receive(struct worker *base, struct message *message)
     struct submission *submission = container_of(message, struct submission, message);
     struct partition *partition = submission->partition;
     struct node_worker *worker = node_worker_of(base);
-    if (!group_is_leader(partition->group)) {
-        answer(submission, ERR_NOT_LEADER, NULL);
+    if (!group_is_leader(partition->group) || atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed)) {
+        bool stopping = atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed);
+        answer(submission, stopping ? ERR_SHUTTING_DOWN : ERR_NOT_LEADER, NULL);
         return;
     }
     submission->actor = actors_get(&worker->actors, partition->number, submission->kind,
@@ -316,7 +329,7 @@ static size_t gather(struct partition *partition, struct submission **list, size
             list[count++] = container_of(mail, struct submission, mail);
             mail = count < room ? actor_pop(actors, actor) : NULL;
         }
-        if (count == room) {
+        if (actor_has_mail(actor)) {
             actor_requeue(actor, &partition->run_queue);
         }
     }

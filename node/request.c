@@ -164,8 +164,8 @@ static enum err decode_body(struct request *request, const struct op *op)
 static enum err decode_path(struct request *request, const struct op *op)
 {
     for (unsigned i = 0; i < ROUTE_PARAMS && request->match.params[i].ptr != NULL; i++) {
-        enum err err = field_decode_param(op->in, route_param_name(op->path, i), request->match.params[i], &request->arena,
-                                          request->in, &request->errors);
+        enum err err = field_decode_param(op->in, route_param_name(op->path, i), request->match.params[i],
+                                          &request->arena, request->in, &request->errors);
         if (err != OK) {
             request->errors.len = 0; /* a path that names no possible thing names nothing */
             return ERR_NOT_FOUND;
@@ -182,14 +182,15 @@ static enum err decode_if_match(struct request *request)
     if (tag.ptr == NULL || bytes_is(tag, "*")) {
         return OK;
     }
-    char text[32] = "";
+    char text[32] = "", canonical[32];
     if (tag.len < 3 || tag.len > 18 || tag.ptr[0] != '"' || tag.ptr[tag.len - 1] != '"') {
         return ERR_PRECONDITION_FAILED; /* weak, a list, or none of ours: matches nothing */
     }
     memcpy(text, tag.ptr + 1, tag.len - 2);
     request->call.if_match = strtoull(text, &end, 16);
-    return *end == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX ? OK
-                                                                                          : ERR_PRECONDITION_FAILED;
+    (void)snprintf(canonical, sizeof canonical, "%llx", (unsigned long long)request->call.if_match);
+    bool ours = strcmp(text, canonical) == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX;
+    return ours ? OK : ERR_PRECONDITION_FAILED;
 }
 
 static enum err decode_idempotency(struct request *request, const struct op *op)

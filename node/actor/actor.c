@@ -103,6 +103,11 @@ void actor_requeue(struct actor *actor, struct list *run_queue)
     }
 }
 
+bool actor_has_mail(const struct actor *actor)
+{
+    return !list_empty(&actor->mailbox);
+}
+
 struct mail *actor_pop(struct actors *actors, struct actor *actor)
 {
     struct list *link = list_pop(&actor->mailbox);
@@ -136,6 +141,7 @@ unsigned actors_passivate(struct actors *actors, int64_t before_ms, unsigned mos
         }
         CHECK(actor->waiting == 0 && actor->under_way == 0);
         list_remove(&actor->idle);
+        list_remove(&actor->run);
         map_remove(&actors->map, hash_of(actor->partition, actor->kind, bytes_of(actor->key, actor->key_len)), actor);
         free(actor);
         actors->passivated++;

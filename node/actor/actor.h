@@ -37,6 +37,7 @@ bool actor_push(struct actors *actors, struct actor *actor, struct mail *mail, s
 struct actor *actors_next(struct list *run_queue);
 /* Puts it back at the end: it has more mail than could be taken. */
 void actor_requeue(struct actor *actor, struct list *run_queue);
+bool actor_has_mail(const struct actor *actor);
 /* Takes the oldest command out; NULL when empty. It counts as under way until actor_answered. */
 struct mail *actor_pop(struct actors *actors, struct actor *actor);
 void actor_answered(struct actors *actors, struct actor *actor, int64_t now_ms);

@@ -41,6 +41,11 @@ static inline bool bytes_is(struct bytes a, const char *s)
     return bytes_eq(a, bytes_str(s));
 }
 
+static inline bool bytes_start_with(struct bytes text, struct bytes prefix)
+{
+    return text.len >= prefix.len && (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
+}
+
 /* Orders as memcmp does, a prefix first. */
 int bytes_cmp(struct bytes a, struct bytes b);
 /* Equal when ASCII letters are compared without case. */

@@ -34,7 +34,8 @@ static size_t plain_prefix(struct bytes text)
         uint64_t word, found;
         memcpy(&word, text.ptr + at, 8);
         uint64_t quote = word ^ ones * '"', slash = word ^ ones * '\\', del = word ^ ones * 0x7f;
-        found = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((del - ones) & ~del) | ((word - ones * 0x20) & ~word);
+        found = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((del - ones) & ~del) |
+                ((word - ones * 0x20) & ~word);
         if ((found & highs) != 0) {
             break;
         }

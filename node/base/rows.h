@@ -58,9 +58,4 @@ static inline enum err MUST_USE rows_del(struct rows *rows, uint8_t table, struc
     return rows->ops->del(rows, table, key);
 }
 
-static inline bool bytes_start_with(struct bytes key, struct bytes prefix)
-{
-    return key.len >= prefix.len && (prefix.len == 0 || memcmp(key.ptr, prefix.ptr, prefix.len) == 0);
-}
-
 #endif

@@ -135,8 +135,8 @@ enum err field_decode_json(const struct field *fields, struct bytes body, struct
 enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena, void *out,
                             struct field_errors *errors) MUST_USE;
 /* One parameter of the path, still percent-encoded, into the FIELD_QUERY field of that name. */
-enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena, void *out,
-                            struct field_errors *errors) MUST_USE;
+enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
+                            void *out, struct field_errors *errors) MUST_USE;
 /* Percent-decodes (RFC 3986); plus is a space when form is true. Arena memory. */
 bool field_percent_decode(struct bytes text, bool form, struct arena *arena, struct bytes *out) MUST_USE;
 /* Reports fields that are required but have no value. */

@@ -274,8 +274,8 @@ static void decode_pair(struct decoder *d, const struct field *fields, struct by
     }
 }
 
-enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena, void *out,
-                            struct field_errors *errors)
+enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
+                            void *out, struct field_errors *errors)
 {
     struct decoder d = {.arena = arena, .errors = errors};
     struct fieldset *set = out;

@@ -170,13 +170,14 @@ static bool is_choice(const struct field *field, int64_t number_)
 }
 
 static const enum value_type wanted_type[] = {
-    [TYPE_STRING] = VALUE_STR, [TYPE_BOOL] = VALUE_BOOL, [TYPE_INT] = VALUE_INT,
-    [TYPE_TIME] = VALUE_INT,   [TYPE_ID] = VALUE_BIN,    [TYPE_ENUM] = VALUE_INT,
+    [TYPE_STRING] = VALUE_STR, [TYPE_BOOL] = VALUE_BOOL,  [TYPE_INT] = VALUE_INT,
+    [TYPE_TIME] = VALUE_INT,   [TYPE_ID] = VALUE_BIN,     [TYPE_ENUM] = VALUE_INT,
     [TYPE_BYTES] = VALUE_BIN,  [TYPE_OBJECT] = VALUE_MAP, [TYPE_STRINGS] = VALUE_ARRAY};
 
 static bool fits(const struct field *field, const struct value *value)
 {
-    return value->type == wanted_type[field->type] && (field->type != TYPE_ID || value->bytes.len == sizeof(struct id)) &&
+    return value->type == wanted_type[field->type] &&
+           (field->type != TYPE_ID || value->bytes.len == sizeof(struct id)) &&
            (field->type != TYPE_ENUM || is_choice(field, value->number));
 }
 

@@ -273,9 +273,25 @@ static enum err err_of_llhttp(const struct http_parser *parser, struct bytes dat
     }
 }
 
+/* The absolute form (RFC 9112 section 3.2.2): what stands before the path names us already. */
+static struct bytes without_authority(struct bytes target)
+{
+    size_t scheme = bytes_start_with(target, BYTES_LIT("http://"))    ? 7
+                    : bytes_start_with(target, BYTES_LIT("https://")) ? 8
+                                                                      : 0;
+    if (scheme == 0) {
+        return target;
+    }
+    size_t at = scheme;
+    while (at < target.len && target.ptr[at] != '/' && target.ptr[at] != '?') {
+        at++;
+    }
+    return at < target.len && target.ptr[at] == '/' ? bytes_of(target.ptr + at, target.len - at) : BYTES_LIT("/");
+}
+
 static void split_target(struct http_request *request)
 {
-    struct bytes target = request->target;
+    struct bytes target = without_authority(request->target);
     const uint8_t *mark = memchr(target.ptr, '?', target.len);
     size_t path = mark == NULL ? target.len : (size_t)(mark - target.ptr);
     request->path = bytes_of(target.ptr, path);
@@ -350,13 +366,12 @@ static void rebase_bytes(struct bytes *bytes, const uint8_t *from, const uint8_t
 static void rebase(struct http_parser *parser, struct http_request *request, const uint8_t *to)
 {
     rebase_bytes(&request->target, parser->base, to);
-    rebase_bytes(&request->path, parser->base, to);
-    rebase_bytes(&request->query, parser->base, to);
     for (size_t i = 0; i < request->headers_len; i++) {
         rebase_bytes(&request->headers[i].name, parser->base, to);
         rebase_bytes(&request->headers[i].value, parser->base, to);
     }
     parser->base = to;
+    split_target(request);
 }
 
 enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, struct http_request *request,

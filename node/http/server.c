@@ -54,6 +54,7 @@ struct http_conn {
 };
 
 static void process(struct http_conn *conn);
+static void handle_bad(struct http_conn *conn, enum err err);
 static void resume_reading(struct http_conn *conn);
 
 /* ---- closing ---- */
@@ -106,12 +107,7 @@ static void on_deadline(struct timer *timer)
     }
     switch (conn->phase) {
     case PHASE_HEAD:
-    case PHASE_BODY:
-        conn->phase = PHASE_BUSY;
-        conn->close_after = true;
-        conn->linger = true;
-        server->handler.bad(server->handler.ctx, conn, conn->request, ERR_REQUEST_TIMEOUT);
-        return;
+    case PHASE_BODY: handle_bad(conn, ERR_REQUEST_TIMEOUT); return;
     case PHASE_IDLE:
     case PHASE_SENDING:
     case PHASE_LINGER: conn_close(conn); return;
@@ -150,12 +146,7 @@ static void on_written(uv_write_t *write, int status)
         conn_close(conn);
         return;
     }
-    if (conn->phase == PHASE_SENDING) {
-        after_write(conn);
-    }
-    if (!conn->closing) {
-        process(conn);
-    }
+    process(conn);
 }
 
 /* Gives what is ready to the kernel; what it does not take is sent when it does. */
@@ -219,37 +210,60 @@ static void handle(struct http_conn *conn)
     server->handler.request(server->handler.ctx, conn, conn->request);
 }
 
-/* Handles what has come, request by request, until bytes are missing or an answer is pending. */
+static void handle_bad(struct http_conn *conn, enum err err)
+{
+    conn->phase = PHASE_BUSY;
+    conn->close_after = true;
+    conn->linger = true;
+    conn->started_ns = clock_boot_ns(conn->server->worker->clock);
+    conn->server->handler.bad(conn->server->handler.ctx, conn, conn->request, err);
+}
+
+static void wait_for_more(struct http_conn *conn)
+{
+    bool body = http_parser_in_body(conn->parser);
+    if (conn->phase == PHASE_IDLE || (body && conn->phase == PHASE_HEAD)) {
+        conn_deadline(conn, body ? PHASE_BODY : PHASE_HEAD, body ? LIMIT_BODY_MS : LIMIT_HEAD_MS);
+    }
+}
+
+/* Handles requests until bytes are missing (false), or an answer is pending or enough is unsent. */
+static bool handle_batch(struct http_conn *conn)
+{
+    while (!conn->closing && !conn->close_after && conn->phase < PHASE_BUSY && conn->in.len > 0 && !conn->writing) {
+        if (conn->out.len >= LIMIT_OUT_BYTES) {
+            return true;
+        }
+        enum http_parse parsed = http_parser_feed(conn->parser, buf_bytes(&conn->in), conn->request, &conn->used);
+        if (parsed == HTTP_DONE) {
+            handle(conn);
+        } else if (parsed == HTTP_BAD) {
+            handle_bad(conn, http_parser_err(conn->parser));
+        } else {
+            if (parsed == HTTP_CONTINUE) {
+                buf_add_lit(&conn->out, "HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            wait_for_more(conn);
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Handles what has come and sends what is ready, as far as both go at the moment. */
 static void process(struct http_conn *conn)
 {
     if (conn->running) {
         return; /* an answer given within the handler: the loop below goes on */
     }
     conn->running = true;
-    while (!conn->closing && !conn->close_after && conn->phase < PHASE_BUSY && conn->in.len > 0 &&
-           conn->out.len < LIMIT_OUT_BYTES && !conn->writing) {
-        enum http_parse parsed = http_parser_feed(conn->parser, buf_bytes(&conn->in), conn->request, &conn->used);
-        if (parsed == HTTP_DONE) {
-            handle(conn);
-        } else if (parsed == HTTP_BAD) {
-            conn->phase = PHASE_BUSY;
-            conn->close_after = true;
-            conn->linger = true;
-            conn->started_ns = clock_boot_ns(conn->server->worker->clock);
-            conn->server->handler.bad(conn->server->handler.ctx, conn, conn->request, http_parser_err(conn->parser));
-        } else {
-            if (parsed == HTTP_CONTINUE) {
-                buf_add_lit(&conn->out, "HTTP/1.1 100 Continue\r\n\r\n");
-            }
-            bool body = http_parser_in_body(conn->parser);
-            if (conn->phase == PHASE_IDLE || (body && conn->phase == PHASE_HEAD)) {
-                conn_deadline(conn, body ? PHASE_BODY : PHASE_HEAD, body ? LIMIT_BODY_MS : LIMIT_HEAD_MS);
-            }
-            break;
-        }
+    bool again = true;
+    while (again) {
+        again = handle_batch(conn);
+        flush(conn);
+        again = again && !conn->closing && !conn->writing;
     }
     conn->running = false;
-    flush(conn);
     if (!conn->closing && conn->phase == PHASE_SENDING) {
         if (conn->writing) {
             conn_deadline(conn, PHASE_SENDING, LIMIT_SEND_MS);
@@ -258,7 +272,8 @@ static void process(struct http_conn *conn)
         }
     }
     resume_reading(conn);
-    if (!conn->closing && conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing) {
+    bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
+    if ((conn->server->draining && idle) || (conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing)) {
         conn_close(conn);
     }
 }
@@ -341,15 +356,15 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (conn->phase == PHASE_LINGER) {
         return;
     }
-    if (conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING) {
-        buf_add(&conn->more, buf->base, (size_t)n);
-        if (conn->more.len > LIMIT_OUT_BYTES) {
-            (void)uv_read_stop(stream);
-            conn->reading = false;
-        }
+    bool handling = conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING;
+    buf_add(handling ? &conn->more : &conn->in, buf->base, (size_t)n);
+    if ((handling || conn->writing) && conn->in.len - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
+        (void)uv_read_stop(stream); /* it sends faster than it takes answers: resume_reading goes on */
+        conn->reading = false;
+    }
+    if (handling) {
         return;
     }
-    buf_add(&conn->in, buf->base, (size_t)n);
     process(conn);
     if (!conn->closing && conn->in.len == 0 && conn->phase == PHASE_IDLE && conn->in.cap > KEEP_BUFFER_BYTES) {
         buf_free(&conn->in);
@@ -359,7 +374,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
 static void resume_reading(struct http_conn *conn)
 {
-    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase != PHASE_BUSY) {
+    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !conn->writing) {
         conn->reading = true;
         (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
     }

@@ -1,7 +1,8 @@
 #include "node/loop/worker.h"
 
-static void run_inbox(struct worker *worker)
+static bool run_inbox(struct worker *worker)
 {
+    bool ran = false;
     struct list messages;
     list_init(&messages);
     CHECK(pthread_mutex_lock(&worker->inbox_mutex) == 0);
@@ -10,14 +11,16 @@ static void run_inbox(struct worker *worker)
     for (struct list *link = list_pop(&messages); link != NULL; link = list_pop(&messages)) {
         struct message *message = container_of(link, struct message, link);
         message->run(worker, message);
+        ran = true;
     }
+    return ran;
 }
 
 static void on_wake(uv_async_t *async)
 {
     struct worker *worker = async->data;
     worker->now_ms = clock_boot_ms(worker->clock);
-    run_inbox(worker);
+    (void)run_inbox(worker);
     if (atomic_load(&worker->stopping)) {
         uv_close((uv_handle_t *)&worker->wake, NULL);
         uv_close((uv_handle_t *)&worker->turn_end, NULL);
@@ -105,9 +108,13 @@ void worker_join(struct worker *worker)
     }
 }
 
+bool worker_drain(struct worker *worker)
+{
+    return run_inbox(worker);
+}
+
 void worker_close(struct worker *worker)
 {
-    run_inbox(worker);
     CHECK(uv_loop_close(&worker->loop) == 0);
     timers_close(&worker->timers);
     (void)pthread_mutex_destroy(&worker->inbox_mutex);

@@ -63,6 +63,8 @@ void worker_start(struct worker *worker);
 /* Asks the loop to end once every handle of others is closed. Any thread. */
 void worker_stop(struct worker *worker);
 void worker_join(struct worker *worker);
+/* After the join: runs the messages left, on the caller's thread. False: there were none. */
+bool worker_drain(struct worker *worker);
 void worker_close(struct worker *worker);
 
 /* Any thread. */

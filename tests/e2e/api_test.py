@@ -205,6 +205,9 @@ class Reminders(NodeTest):
         done = self.expect(self.ann.patch(path, {"completed": True}, headers={"If-Match": got.headers["ETag"]}), 200)
         self.assertEqual((done.json["status"], done.json["completed"]), ("done", True))
         self.expect(self.ann.patch(path, {"title": "x"}, headers={"If-Match": got.headers["ETag"]}), 412, "precondition_failed")
+        for tag in ["W/" + done.headers["ETag"], done.headers["ETag"].replace('"', '"0', 1), "x", '""']:
+            self.expect(self.ann.patch(path, {"title": "x"}, headers={"If-Match": tag}), 412, "precondition_failed")
+        self.expect(self.ann.patch(path, {"title": "x"}, headers={"If-Match": "*"}), 200)
         self.expect(self.ann.delete(path, headers={"If-Match": got.headers["ETag"]}), 412, "precondition_failed")
         put = self.expect(self.ann.put(path, {"title": "whole"}), 200).json
         self.assertEqual((put["content"], put["status"], "due_at" in put), ("", "todo", False))

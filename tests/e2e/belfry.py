@@ -74,7 +74,7 @@ class Node:
         return Client(self.port, token)
 
     def signup(self, name, password="correct horse"):
-        answer = self.client().post("/v1/auth/signup", {"username": name, "email": name + "@example.org", "password": password})
+        answer = self.client().post("/v1/auth/signup", {"username": name, "email": "".join(c if c.isalnum() or c in ".-" else "=%x" % ord(c) for c in name) + "@example.org", "password": password})
         if answer.status != 201:
             raise AssertionError("signup: %d %s" % (answer.status, answer.text))
         client = self.client(answer.json["access_token"])

@@ -88,6 +88,49 @@ class Http(NodeTest):
         out, _ = raw(self.node.port, one * 300)
         self.assertEqual(out.count(b"HTTP/1.1 201 Created"), 300)
 
+    def test_many_large_answers_on_one_connection(self):
+        out, _ = raw(self.node.port, b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        self.assertEqual(out.count(b"HTTP/1.1 200 OK"), 100)
+
+    def test_a_client_that_sends_and_never_reads_costs_bounded_memory(self):
+        def resident():
+            with open("/proc/%d/status" % self.node.process.pid) as f:
+                return [int(line.split()[1]) for line in f if line.startswith("RssAnon")][0]
+        before = resident()
+        with socket.create_connection(("127.0.0.1", self.node.port)) as s:
+            s.setblocking(False)
+            until, sent = time.monotonic() + 2 * SLOW, 0
+            while time.monotonic() < until:
+                try:
+                    sent += s.send(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+                except BlockingIOError:
+                    time.sleep(0.01)
+            self.assertLess(resident() - before, 30000 * SLOW, "kB")
+        self.assertEqual(self.status(OK, closed=False), 200)
+
+    def test_the_last_answer_is_whole_however_slowly_it_is_taken(self):
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.node.port)) as s:
+            s.settimeout(20 * SLOW)
+            s.sendall(request * 300 + request.replace(b"Host: a", b"Host: a\r\nConnection: close"))
+            out = b""
+            while True:
+                got = s.recv(65536)
+                if not got:
+                    break
+                out += got
+                time.sleep(0.001)
+        self.assertEqual(out.count(b"HTTP/1.1 200 OK"), 301)
+        self.assertTrue(out.endswith(b"}}}}}}}"), out[-50:])
+
+    def test_targets(self):
+        self.assertEqual(self.status(b"GET http://a/livez HTTP/1.1\r\nHost: a\r\n\r\n"), 200)
+        self.assertEqual(self.status(b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n"), 404)
+        for name in ["a+b", "a&b", "x y", "100%"]:
+            user = self.node.signup(name)
+            quoted = name.replace("%", "%25").replace(" ", "%20")
+            self.assertEqual(user.get("/v1/users/" + quoted).json["username"], name)
+
     def test_head_and_bodies(self):
         out, _ = raw(self.node.port, b"HEAD /livez HTTP/1.1\r\nHost: a\r\n\r\n" + OK)
         self.assertEqual(out.count(b"ok\n"), 1)
