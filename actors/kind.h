@@ -188,7 +188,7 @@ enum op_flags {
     OP_ALL_PARTITIONS = 1, /* a query that reads every data partition */
     OP_SECRET = 2,         /* the answer carries tokens: never kept for replay, never cached */
     OP_MERGE_PATCH = 4,    /* also takes application/merge-patch+json */
-    OP_NO_PUBLISH = 8      /* left out of OpenAPI */
+    OP_FREES = 8           /* gives space back: admitted also when the state is full */
 };
 
 struct op {

@@ -206,25 +206,34 @@ static enum err idem_find(struct rows *rows, const struct command *command, cons
     return ERR_NOT_FOUND;
 }
 
+static struct bytes idem_time_key(int64_t kept_at, struct bytes key, struct arena *arena)
+{
+    struct buf time_key = {0};
+    key_add_u64(&time_key, (uint64_t)kept_at);
+    buf_add_bytes(&time_key, key);
+    struct bytes out = arena_copy(arena, buf_bytes(&time_key));
+    buf_free(&time_key);
+    return out;
+}
+
 static enum err idem_keep(struct rows *rows, const struct command *command, struct outcome *out)
 {
-    struct answer answer = {0};
-    struct buf time_key = {0};
+    struct answer answer = {0}, old = {0};
     struct bytes key = idem_key(command, &out->arena), value;
-    if (rows_get(rows, TABLE_IDEM, key, &value) == OK) {
-        return OK; /* an expired one still stands there */
+    enum err err = rows_get(rows, TABLE_IDEM, key, &value);
+    bool replaces = err == OK; /* one past its day that was not erased yet */
+    if (replaces) {
+        TRY(field_unpack(answer_fields, value, &old));
+        TRY(rows_del(rows, TABLE_IDEM_TIME, idem_time_key(old.kept_at, key, &out->arena)));
+    } else if (err != ERR_NOT_FOUND) {
+        return err;
     }
     fill_answer(&answer, out, true);
     SET(&answer, digest, command->idem_body);
     SET(&answer, kept_at, command->stamped_ms);
-    key_add_u64(&time_key, (uint64_t)command->stamped_ms);
-    buf_add_bytes(&time_key, key);
-    enum err err = put_answer(rows, TABLE_IDEM, key, &answer);
-    if (err == OK) {
-        err = rows_put(rows, TABLE_IDEM_TIME, buf_bytes(&time_key), BYTES_NONE);
-    }
-    buf_free(&time_key);
-    return err == OK ? idem_add_count(rows, id_bytes(&command->account), 1) : err;
+    TRY(put_answer(rows, TABLE_IDEM, key, &answer));
+    TRY(rows_put(rows, TABLE_IDEM_TIME, idem_time_key(command->stamped_ms, key, &out->arena), BYTES_NONE));
+    return replaces ? OK : idem_add_count(rows, id_bytes(&command->account), 1);
 }
 
 /* ---- commands ---- */

@@ -254,6 +254,7 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
         submission_new(&node->partitions[address.partition], kind_id, address.key, command_encode(&command));
     buf_free(&params);
     call->submission->from = call->worker;
+    call->submission->frees = (op->flags & OP_FREES) != 0;
     call->submission->done = command_done;
     call->submission->data = call;
 }

@@ -44,3 +44,12 @@ void command_stamp(struct bytes payload, int64_t stamped_ms)
     CHECK(payload.len >= COMMAND_HEAD_BYTES);
     memcpy((uint8_t *)(uintptr_t)payload.ptr + 8, &stamped_ms, sizeof stamped_ms);
 }
+
+int64_t command_stamped(struct bytes payload)
+{
+    int64_t stamped_ms = 0;
+    if (payload.len >= COMMAND_HEAD_BYTES) {
+        memcpy(&stamped_ms, payload.ptr + 8, sizeof stamped_ms);
+    }
+    return stamped_ms;
+}

@@ -34,5 +34,6 @@ struct bytes command_encode(const struct command *command);
 enum err command_decode(struct bytes payload, struct command *out) MUST_USE;
 /* The proposer's stamp, in place. */
 void command_stamp(struct bytes payload, int64_t stamped_ms);
+int64_t command_stamped(struct bytes payload);
 
 #endif

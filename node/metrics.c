@@ -227,7 +227,7 @@ static void write_storage(struct node *node, struct buf *out)
            (double)load(&states->entries));
     single(out, "belfry_state_seconds_total", "counter", "Time spent applying and committing.",
            (double)load(&states->ns) / 1e9);
-    single(out, "belfry_state_bytes", "gauge", "Size of the state file in use.", (double)state_used_bytes(node->state));
+    single(out, "belfry_state_bytes", "gauge", "Size of the state file in use.", (double)state_file_bytes(node->state));
     single(out, "belfry_durable_points_total", "counter", "Durable points taken.",
            (double)durable_points(node->durable));
 }

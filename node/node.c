@@ -68,6 +68,7 @@ static void on_committed(void *ctx, struct state *state)
         atomic_store_explicit(&node->partitions[p].applied, state_partition(state, p)->applied_index,
                               memory_order_release);
     }
+    atomic_store_explicit(&node->state_full, state_is_full(state), memory_order_relaxed);
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (atomic_load(&node->workers[w].reads_wait)) {
             worker_wake(&node->workers[w].worker);
@@ -82,12 +83,14 @@ struct recovery {
     struct group_start *starts; /* by group */
     size_t *caps;
     uint64_t *last; /* last index the log speaks of */
+    bool clean;     /* its last record says that the node stopped in order */
 };
 
 static void on_record(void *ctx, const struct segment_record *record)
 {
     struct recovery *recovery = ctx;
     struct group_start *start = &recovery->starts[record->group];
+    recovery->clean = record->type == RECORD_CLEAN;
     switch ((enum segment_record_type)record->type) {
     case RECORD_HARD_STATE:
         start->term = record->term;
@@ -152,17 +155,29 @@ static enum err load_state(struct recovery *recovery)
     return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 }
 
-/* The first entry of every group: the configuration it is founded with. */
+/* The first entry of every group: the configuration it is founded with. A founding that was cut short is
+ * finished: as long as nothing was ever proposed, a group without entries was never founded. */
 static enum err found_groups(struct recovery *recovery)
 {
     struct node *node = recovery->node;
     for (uint16_t g = 0; g < node->partitions_len; g++) {
+        if (recovery->last[g] > 1) {
+            return OK;
+        }
+    }
+    for (uint16_t g = 0; g < node->partitions_len; g++) {
         struct group_start *start = &recovery->starts[g];
-        start->term = 1;
+        if (recovery->last[g] == 1) {
+            continue;
+        }
+        start->term = start->term > 1 ? start->term : 1;
         start->entries = mem_alloc(sizeof *start->entries);
         start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
         start->entries_len = 1;
-        segments_add(node->segments, &(struct segment_record){.type = RECORD_HARD_STATE, .group = g, .term = 1});
+        recovery->last[g] = 1;
+        segments_add(
+            node->segments,
+            &(struct segment_record){.type = RECORD_HARD_STATE, .group = g, .term = start->term, .index = start->vote});
         segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
                                                               .kind = ENTRY_CHANGE,
                                                               .group = g,
@@ -178,10 +193,11 @@ static enum err check_log_reaches_state(const struct recovery *recovery, char *w
 {
     for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
         const struct group_start *start = &recovery->starts[g];
-        if (recovery->last[g] < start->applied_index) {
-            (void)snprintf(why, why_cap,
-                           "the log of partition %u ends at %llu, but %llu was synced: the log is damaged", g,
-                           (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index);
+        if (recovery->last[g] != start->applied_index + start->entries_len) {
+            (void)snprintf(
+                why, why_cap,
+                "partition %u: the log ends at %llu, %llu entries are applied and %zu wait: the log is damaged", g,
+                (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index, start->entries_len);
             return ERR_CORRUPT;
         }
     }
@@ -242,9 +258,13 @@ static enum err recover(struct node *node, struct recovery *recovery, char *why,
     path_in(node, "log", path);
     struct segments_options options = {disk_posix(), path, node->partitions_len, LIMIT_SEGMENT_BYTES};
     TRY(segments_open(&options, on_record, recovery, &node->segments, why, why_cap));
-    bool blank = recovery->last[0] == 0 && recovery->starts[0].applied_index == 0;
-    TRY(blank ? OK : check_log_reaches_state(recovery, why, why_cap));
-    return blank ? found_groups(recovery) : OK;
+    if (durable_start == DURABLE_CLEAN && !recovery->clean) {
+        (void)snprintf(why, why_cap,
+                       "the node stopped in order, but the log's last record is not there: the log is damaged");
+        return ERR_CORRUPT;
+    }
+    TRY(found_groups(recovery));
+    return check_log_reaches_state(recovery, why, why_cap);
 }
 
 /* ---- starting ---- */
@@ -387,6 +407,11 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     enum err err = recover(node, &recovery, why, why_cap);
     if (err == OK) {
         start_storage(node);
+        /* Before anything is written: until this run holds a pin of its own, nothing keeps the pages of
+         * the saved point from being used again. */
+        err = durable_point(node->durable);
+    }
+    if (err == OK) {
         err = start_groups(node, &recovery);
     }
     if (recovery.starts != NULL) {
@@ -492,6 +517,8 @@ static void free_node(struct node *node)
 {
     char path[PATH_MAX];
     drain_inboxes(node);
+    segments_close(node->segments);
+    state_close(node->state);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_close(&node->partitions[p]);
     }
@@ -528,12 +555,18 @@ void node_stop(struct node *node)
         worker_join(&node->workers[w].worker);
         state_reader_free(node->workers[w].reader);
     }
-    enum err err = durable_point(node->durable);
-    durable_free(node->durable);
+    enum err err = atomic_load(&node->log_failed) ? ERR_IO : durable_point(node->durable);
+    durable_stop(node->durable);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
-    segments_close(node->segments);
-    state_close(node->state);
+    if (err == OK && !durable_covers(node->durable, node->state)) {
+        err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
+    }
+    if (err == OK) {
+        segments_add(node->segments, &(struct segment_record){.type = RECORD_CLEAN});
+        err = segments_commit(node->segments);
+    }
+    durable_free(node->durable);
     if (err == OK) {
         err = durable_mark_clean(disk_posix(), node->config.data);
     }
@@ -565,6 +598,12 @@ unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
     check(out_text, verbose, &failing, led == node->partitions_len, "leaders", "a partition has no leader");
     check(out_text, verbose, &failing, caught_up, "applied", "the state is behind the log");
     check(out_text, verbose, &failing, err == OK, "state", err_code(err));
+    check(out_text, verbose, &failing, !atomic_load(&node->state_full), "quota",
+          "the state is full: only deletions are taken");
+    check(out_text, verbose, &failing, !atomic_load(&node->log_failed), "log",
+          "a write failed: read-only until a restart");
+    check(out_text, verbose, &failing, !durable_failed(node->durable), "durable points",
+          "a sync failed: restart the node");
     check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
     check(out_text, verbose, &failing, !atomic_load(&node->stopping), "serving", "the node is stopping");
     if (failing == 0) {

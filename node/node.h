@@ -77,6 +77,8 @@ struct node {
     atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool ready, stopping;
+    atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
+    atomic_bool state_full; /* the quota is used up */
     int64_t started_ms;
     unsigned http_port;
 };

@@ -27,6 +27,7 @@ static void batch_synced(struct worker *base, struct message *message)
     struct node_batch *batch = container_of(message, struct node_batch, message);
     struct node_worker *worker = node_worker_of(base);
     if (batch->err != OK) {
+        atomic_store(&worker->node->log_failed, true);
         log_text(worker->node->log, LOG_ERROR, "the log cannot be written", "%s", err_code(batch->err));
     }
     for (size_t i = 0; i < batch->marks_len && batch->err == OK; i++) {
@@ -132,7 +133,8 @@ static void batch_applied(struct worker *base, struct message *message)
             continue;
         }
         actor_answered(&worker->actors, submission->actor, worker->worker.now_ms);
-        enum err err = apply->batch.err == ERR_DISK_FULL ? ERR_DISK_FULL : apply->batch.err != OK ? ERR_READ_ONLY : OK;
+        /* Committed and not applied: a later start will apply it, so nobody can say yet. */
+        enum err err = apply->batch.err == OK ? OK : ERR_TIMEOUT;
         answer(submission, err, entry->outcome);
     }
     if (apply->batch.err == OK && apply->batch.len > 0) {
@@ -213,6 +215,12 @@ enum err partition_open(struct partition *partition, const struct group_start *s
                                     .ops = &partition_group_ops,
                                     .ctx = partition};
     partition->stamped_ms = state_partition(node->state, partition->number)->stamped_ms;
+    for (size_t i = 0; i < start->entries_len; i++) {
+        if (start->entries[i].kind == ENTRY_COMMAND) {
+            int64_t stamped = command_stamped(start->entries[i].payload);
+            partition->stamped_ms = stamped > partition->stamped_ms ? stamped : partition->stamped_ms;
+        }
+    }
     atomic_store(&partition->applied, start->applied_index);
     TRY(group_open(&options, start, clock_boot_ms(node->clock), &partition->group));
     partition_publish(partition);
@@ -287,14 +295,30 @@ static void answer(struct submission *submission, enum err err, struct outcome *
     worker_post(&submission->from->worker, &submission->message);
 }
 
+/* Why nothing may be proposed here now; OK when it may. */
+static enum err refusal(struct node_worker *worker, struct partition *partition, const struct submission *submission)
+{
+    const struct node *node = worker->node;
+    if (atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed)) {
+        return ERR_SHUTTING_DOWN;
+    }
+    if (atomic_load_explicit(&node->log_failed, memory_order_relaxed)) {
+        return ERR_READ_ONLY;
+    }
+    if (atomic_load_explicit(&node->state_full, memory_order_relaxed) && !submission->frees) {
+        return ERR_DISK_FULL;
+    }
+    return group_is_leader(partition->group) ? OK : ERR_NOT_LEADER;
+}
+
 static void receive(struct worker *base, struct message *message)
 {
     struct submission *submission = container_of(message, struct submission, message);
     struct partition *partition = submission->partition;
     struct node_worker *worker = node_worker_of(base);
-    if (!group_is_leader(partition->group) || atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed)) {
-        bool stopping = atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed);
-        answer(submission, stopping ? ERR_SHUTTING_DOWN : ERR_NOT_LEADER, NULL);
+    enum err err = refusal(worker, partition, submission);
+    if (err != OK) {
+        answer(submission, err, NULL);
         return;
     }
     submission->actor = actors_get(&worker->actors, partition->number, submission->kind,

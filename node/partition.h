@@ -37,6 +37,7 @@ struct submission {
     struct actor *actor;
     struct bytes payload;
     uint8_t kind;
+    bool frees; /* gives space back: admitted also when the state is full */
     uint16_t key_len;
     /* What came of it; done runs on `from` and owns the submission and the outcome. */
     enum err err;

@@ -25,6 +25,7 @@ struct durable {
     struct state_pin *pin;       /* of the newest point */
     uint64_t *applied;           /* of the newest point */
     bool any;
+    atomic_bool failed;
     atomic_uint_fast64_t points;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -182,7 +183,15 @@ static enum err take_point(struct durable *durable)
 enum err durable_point(struct durable *durable)
 {
     CHECK(pthread_mutex_lock(&durable->point_mutex) == 0);
-    enum err err = take_point(durable);
+    enum err err = atomic_load(&durable->failed) ? ERR_IO : take_point(durable);
+    if (err != OK && err != ERR_DISK_FULL && err != ERR_SHUTTING_DOWN && !atomic_load(&durable->failed)) {
+        /* A failed sync ends trust in the file: it may never be told again which pages are on disk. No
+         * identity of a run matches this one, so the next start goes back to the last point. */
+        atomic_store(&durable->failed, true);
+        if (disk_replace(durable->disk, durable->dir, "running", BYTES_LIT("a sync failed\n")) != OK) {
+            err = ERR_IO;
+        }
+    }
     CHECK(pthread_mutex_unlock(&durable->point_mutex) == 0);
     return err;
 }
@@ -215,7 +224,7 @@ static void *durable_main(void *arg)
     while (wait_interval(durable)) {
         enum err err = durable_point(durable);
         if (err != OK && err != ERR_DISK_FULL) {
-            break; /* a failed sync ends trust in the file: no further points from this run */
+            break;
         }
     }
     return NULL;
@@ -243,13 +252,32 @@ struct durable *durable_new(struct disk *disk, const char *dir, unsigned partiti
     return durable;
 }
 
-void durable_free(struct durable *durable)
+bool durable_failed(const struct durable *durable)
+{
+    return atomic_load(&durable->failed);
+}
+
+void durable_stop(struct durable *durable)
 {
     CHECK(pthread_mutex_lock(&durable->mutex) == 0);
     durable->stopping = true;
     CHECK(pthread_cond_signal(&durable->wake) == 0);
     CHECK(pthread_mutex_unlock(&durable->mutex) == 0);
     CHECK(pthread_join(durable->thread, NULL) == 0);
+}
+
+bool durable_covers(const struct durable *durable, const struct state *state)
+{
+    for (unsigned p = 0; p < durable->partitions; p++) {
+        if (state_partition(state, p)->applied_index != durable->applied[p]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void durable_free(struct durable *durable)
+{
     state_pin_free(durable->pin);
     (void)pthread_cond_destroy(&durable->wake);
     (void)pthread_mutex_destroy(&durable->mutex);

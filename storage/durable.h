@@ -37,7 +37,13 @@ struct durable *durable_new(struct disk *disk, const char *dir, unsigned partiti
 /* Takes a point now, and waits for it. */
 enum err durable_point(struct durable *durable) MUST_USE;
 uint64_t durable_points(const struct durable *durable);
-/* Joins the thread and releases the pin. */
+/* A sync failed: there will be no further point, and the next start goes back to the last one. */
+bool durable_failed(const struct durable *durable);
+/* Joins the thread: no further points. */
+void durable_stop(struct durable *durable);
+/* Is everything in the state part of the last point? After the writers have ended. */
+bool durable_covers(const struct durable *durable, const struct state *state);
+/* Releases the pin; the state must still be open. */
 void durable_free(struct durable *durable);
 
 #endif

@@ -34,6 +34,9 @@ struct segments {
     size_t list_len, list_cap;
     bool ready;      /* the file of the next number is prepared */
     uint64_t oldest; /* not yet dropped */
+    uint64_t newest; /* number of the segment written to; the writer's own, as is its entry of the list: */
+    uint64_t *newest_last;
+    size_t tail; /* bytes behind `at` that a torn batch left: zeroed before the next write */
 
     struct disk_file *file;
     uint64_t at;    /* write offset in the newest segment */
@@ -62,7 +65,7 @@ static uint32_t header_crc(const struct header *header, const void *payload)
     return crc32c(crc, payload, header->length);
 }
 
-static struct segment *segment_push(struct segments *log, uint64_t number)
+static void segment_push(struct segments *log, uint64_t number)
 {
     if (log->list_len == log->list_cap) {
         log->list_cap = log->list_cap == 0 ? 8 : log->list_cap * 2;
@@ -71,15 +74,15 @@ static struct segment *segment_push(struct segments *log, uint64_t number)
     struct segment *segment = &log->list[log->list_len++];
     segment->number = number;
     segment->last = mem_zalloc(log->options.groups * sizeof *segment->last);
-    return segment;
+    log->newest = number;
+    log->newest_last = segment->last;
 }
 
 static void note(struct segments *log, const struct segment_record *record)
 {
     if (record->type == RECORD_ENTRY) {
-        struct segment *newest = &log->list[log->list_len - 1];
-        if (record->index > newest->last[record->group]) {
-            newest->last[record->group] = record->index;
+        if (record->index > log->newest_last[record->group]) {
+            log->newest_last[record->group] = record->index;
         }
     }
     if (record->type == RECORD_ENTRY || record->type == RECORD_LAST) {
@@ -129,12 +132,30 @@ static void seal(struct segments *log)
     log->chain = header.crc;
 }
 
+/* What a torn batch left behind goes before anything is written over its start: otherwise a later
+ * crash could show parts of both. */
+static enum err zero_tail(struct segments *log)
+{
+    if (log->tail == 0) {
+        return OK;
+    }
+    uint8_t *zeros = mem_zalloc(log->tail);
+    enum err err = log->options.disk->write(log->file, zeros, log->tail, log->at);
+    free(zeros);
+    if (err == OK) {
+        err = log->options.disk->sync(log->file);
+    }
+    log->tail = err == OK ? 0 : log->tail;
+    return err;
+}
+
 static enum err flush(struct segments *log)
 {
     if (log->buf.len == 0) {
         return OK;
     }
     seal(log);
+    TRY(zero_tail(log));
     TRY(log->options.disk->write(log->file, log->buf.ptr, log->buf.len, log->at));
     TRY(log->options.disk->sync(log->file));
     log->at += log->buf.len;
@@ -216,7 +237,7 @@ static enum err roll(struct segments *log)
 {
     char path[PATH_MAX];
     TRY(segments_prepare(log)); /* usually done already by the helper */
-    uint64_t number = log->list_len == 0 ? log->oldest : log->list[log->list_len - 1].number + 1;
+    uint64_t number = log->newest == 0 ? log->oldest : log->newest + 1;
     path_of(log, number, path);
     if (log->file != NULL) {
         log->options.disk->close(log->file);
@@ -224,7 +245,7 @@ static enum err roll(struct segments *log)
     }
     TRY(log->options.disk->open(log->options.disk, path, false, &log->file));
     CHECK(pthread_mutex_lock(&log->mutex) == 0);
-    (void)segment_push(log, number);
+    segment_push(log, number);
     log->ready = false;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     log->at = 0;
@@ -253,30 +274,34 @@ enum err segments_commit(struct segments *log)
     return log->failed ? ERR_IO : OK;
 }
 
+/* The oldest segment's number when nobody needs it any more, else 0. */
+static uint64_t droppable(struct segments *log, const uint64_t *keep_after)
+{
+    CHECK(pthread_mutex_lock(&log->mutex) == 0);
+    bool drop = log->list_len > 1;
+    uint64_t number = log->list[0].number;
+    for (unsigned group = 0; drop && group < log->options.groups; group++) {
+        drop = log->list[0].last[group] <= keep_after[group];
+    }
+    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
+    return drop ? number : 0;
+}
+
 enum err segments_drop(struct segments *log, const uint64_t *keep_after)
 {
     struct disk *disk = log->options.disk;
-    for (;;) {
-        CHECK(pthread_mutex_lock(&log->mutex) == 0);
-        bool drop = log->list_len > 1;
-        uint64_t number = log->list[0].number;
-        for (unsigned group = 0; drop && group < log->options.groups; group++) {
-            drop = log->list[0].last[group] <= keep_after[group];
-        }
-        if (drop) {
-            free(log->list[0].last);
-            memmove(log->list, log->list + 1, (log->list_len - 1) * sizeof *log->list);
-            log->list_len--;
-        }
-        CHECK(pthread_mutex_unlock(&log->mutex) == 0);
-        if (!drop) {
-            return OK;
-        }
+    for (uint64_t number = droppable(log, keep_after); number != 0; number = droppable(log, keep_after)) {
         char path[PATH_MAX];
         path_of(log, number, path);
         TRY(disk->remove(disk, path));
         TRY(disk->sync_dir(disk, log->dir)); /* in order: never a gap between the files kept */
+        CHECK(pthread_mutex_lock(&log->mutex) == 0);
+        free(log->list[0].last);
+        memmove(log->list, log->list + 1, (log->list_len - 1) * sizeof *log->list);
+        log->list_len--;
+        CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     }
+    return OK;
 }
 
 size_t segments_count(struct segments *log)
@@ -319,6 +344,8 @@ struct scan {
     uint32_t chain;
     bool last_sealed; /* the newest good record closed its batch */
     uint64_t batch;   /* of the newest good record */
+    size_t batch_at;  /* where its first record stands */
+    size_t records;   /* good ones in this segment */
     void (*each)(void *ctx, const struct segment_record *record);
     void *ctx;
     char *why;
@@ -358,6 +385,10 @@ static void take(struct scan *scan, const struct header *header)
                                     .payload = bytes_of(scan->data + scan->at + sizeof *header, header->length)};
     note(scan->log, &record);
     scan->each(scan->ctx, &record);
+    if (header->batch != scan->batch || scan->at == 0) {
+        scan->batch_at = scan->at;
+    }
+    scan->records++;
     scan->at += record_bytes(header->length);
     scan->chain = header->crc;
     scan->batch = header->batch;
@@ -401,19 +432,19 @@ static enum err scan_records(struct scan *scan)
     return OK;
 }
 
-static enum err zero_tail(struct scan *scan)
+/* What was read may be in the page cache alone, after a kill or a failed sync: the last batch is
+ * written once more and synced before anybody relies on it. */
+static enum err sync_last_batch(struct scan *scan)
 {
-    size_t len = scan->size - scan->at;
-    uint8_t *zeros = mem_zalloc(len);
-    enum err err = scan->log->options.disk->write(scan->log->file, zeros, len, scan->at);
-    free(zeros);
-    return err == OK ? scan->log->options.disk->sync(scan->log->file) : err;
+    struct segments *log = scan->log;
+    TRY(log->options.disk->write(log->file, scan->data + scan->batch_at, scan->at - scan->batch_at, scan->batch_at));
+    return log->options.disk->sync(log->file);
 }
 
 /* Reads one segment; the newest is left open for writing. */
 static enum err scan_segment(struct scan *scan, bool newest)
 {
-    scan->at = 0;
+    scan->at = scan->batch_at = scan->records = 0;
     scan->chain = 0;
     TRY(scan_records(scan));
     bool blank = all_zero(scan->data + scan->at, scan->size - scan->at);
@@ -424,11 +455,16 @@ static enum err scan_segment(struct scan *scan, bool newest)
         scan->size < scan->log->options.segment_bytes) {
         return damage(scan, "the file is shorter than a segment");
     }
-    if (newest && !blank) {
-        TRY(check_tail(scan));
-        TRY(zero_tail(scan));
+    if (!newest) {
+        return OK;
     }
-    return OK;
+    TRY(check_tail(scan));
+    if (scan->records < 1 + 2 * (size_t)scan->log->options.groups) {
+        scan->at = 0; /* torn within its preamble: the segment never came to be */
+        return OK;
+    }
+    scan->log->tail = blank ? 0 : scan->size - scan->at;
+    return sync_last_batch(scan);
 }
 
 static enum err scan_file(struct scan *scan, uint64_t number, bool newest)
@@ -443,7 +479,7 @@ static enum err scan_file(struct scan *scan, uint64_t number, bool newest)
     uint8_t *data = mem_alloc((size_t)size);
     size_t len = 0;
     enum err err = disk->read(log->file, data, (size_t)size, 0, &len);
-    (void)segment_push(log, number);
+    segment_push(log, number);
     scan->data = data;
     scan->size = len;
     scan->number = number;
@@ -463,14 +499,20 @@ static enum err is_blank(struct segments *log, uint64_t number, bool *out)
 {
     struct disk *disk = log->options.disk;
     char path[PATH_MAX];
-    uint8_t head[sizeof(struct header)];
-    size_t len;
-    struct disk_file *file;
+    uint8_t *chunk = mem_alloc(ZERO_CHUNK);
+    size_t len = 1;
+    struct disk_file *file = NULL;
     path_of(log, number, path);
-    TRY(disk->open(disk, path, false, &file));
-    enum err err = disk->read(file, head, sizeof head, 0, &len);
-    disk->close(file);
-    *out = len == sizeof head && all_zero(head, len);
+    enum err err = disk->open(disk, path, false, &file);
+    *out = err == OK;
+    for (uint64_t at = 0; err == OK && *out && len > 0; at += len) {
+        err = disk->read(file, chunk, ZERO_CHUNK, at, &len);
+        *out = all_zero(chunk, len);
+    }
+    if (file != NULL) {
+        disk->close(file);
+    }
+    free(chunk);
     return err;
 }
 
@@ -503,6 +545,8 @@ static enum err open_all(struct segments *log, struct numbers *numbers, struct s
         log->options.disk->close(log->file);
         log->file = NULL;
         free(log->list[--log->list_len].last);
+        log->newest = log->list_len > 0 ? numbers->list[count - 1] - 1 : 0;
+        log->oldest = numbers->list[0];
         TRY(log->options.disk->remove(log->options.disk, path));
     }
     log->at = scan->at;

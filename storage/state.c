@@ -12,7 +12,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PREFIX_BYTES = 3, SUM_BYTES = 8, KEY_MAX = 511, TABLE_BOOK = 0, MAX_READERS = 64 };
+enum { PREFIX_BYTES = 3, SUM_BYTES = 8, KEY_MAX = 511, TABLE_BOOK = 0, MAX_READERS = 256 };
 
 static const char book_key[] = "partition";
 
@@ -321,7 +321,31 @@ const struct state_partition *state_partition(const struct state *state, unsigne
     return &state->committed[partition];
 }
 
-uint64_t state_used_bytes(const struct state *state)
+/* Pages that were freed and can be used again: LMDB's free list, one record a transaction, each of which
+ * starts with the number of its pages (mdb.c, "struct MDB_IDL"). */
+static uint64_t free_pages(struct state *state)
+{
+    enum { FREE_DBI = 0 };
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    uint64_t pages = 0;
+    if (mdb_txn_begin(state->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return 0;
+    }
+    if (mdb_cursor_open(txn, FREE_DBI, &cursor) == 0) {
+        MDB_val key, value;
+        while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+            size_t count;
+            memcpy(&count, value.mv_data, sizeof count);
+            pages += count;
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(txn);
+    return pages;
+}
+
+uint64_t state_file_bytes(const struct state *state)
 {
     MDB_envinfo info;
     MDB_stat stat;
@@ -329,11 +353,14 @@ uint64_t state_used_bytes(const struct state *state)
     return (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
 }
 
+bool state_is_full(struct state *state)
+{
+    uint64_t quota = state->options.quota_bytes, file = state_file_bytes(state);
+    return quota > 0 && file > quota && file - free_pages(state) * STATE_META_BYTES > quota;
+}
+
 enum err state_begin(struct state *state)
 {
-    if (state->options.quota_bytes > 0 && state_used_bytes(state) > state->options.quota_bytes) {
-        return ERR_DISK_FULL;
-    }
     return err_of(mdb_txn_begin(state->env, NULL, 0, &state->writer.txn));
 }
 

@@ -36,7 +36,11 @@ enum err state_open(const struct state_options *options, struct state **out) MUS
 void state_close(struct state *state);
 /* The committed bookkeeping of a partition; for the thread that writes, or before it starts. */
 const struct state_partition *state_partition(const struct state *state, unsigned partition);
-uint64_t state_used_bytes(const struct state *state);
+/* Size of the file in use, pages that can be used again included. */
+uint64_t state_file_bytes(const struct state *state);
+/* More than the quota is in use: only what frees space may be admitted. The writing thread, between
+ * transactions. */
+bool state_is_full(struct state *state);
 
 /* ---- writing: one thread ---- */
 enum err state_begin(struct state *state) MUST_USE;

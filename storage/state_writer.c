@@ -71,9 +71,20 @@ static void pause_ms(long ms)
     (void)nanosleep(&ts, NULL);
 }
 
+static void make_pin(struct state_writer *writer)
+{
+    writer->pin_err = state_pin(writer->options.state, &writer->pin);
+    writer->pin_wanted = false;
+    CHECK(pthread_cond_broadcast(&writer->pinned) == 0);
+}
+
+/* While a full disk holds it up: durable points can still be taken. */
 static bool is_stopping(struct state_writer *writer)
 {
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
+    if (writer->pin_wanted) {
+        make_pin(writer);
+    }
     bool stopping = writer->stopping;
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
     return stopping;
@@ -90,6 +101,9 @@ static void run_batches(struct state_writer *writer, struct list *batches)
             drop_outcomes(writer, batches);
             pause_ms(RETRY_MS);
             err = apply_all(writer, batches);
+        }
+        if (err == ERR_DISK_FULL) {
+            err = ERR_SHUTTING_DOWN; /* given up: what comes after must not be applied either */
         }
         atomic_store(&writer->stats.err, (int)err);
     }
@@ -117,13 +131,6 @@ static void take_batches(struct state_writer *writer, struct list *out)
         entries += container_of(link, struct apply_batch, link)->len;
         list_add_tail(out, link);
     }
-}
-
-static void make_pin(struct state_writer *writer)
-{
-    writer->pin_err = state_pin(writer->options.state, &writer->pin);
-    writer->pin_wanted = false;
-    CHECK(pthread_cond_broadcast(&writer->pinned) == 0);
 }
 
 static void *writer_main(void *arg)

@@ -666,7 +666,8 @@ static const struct op ops[] = {
     {DO_CREATE, OP_COMMAND, .name = "do_create", IN(create_in, body), .reduce = create_reduce},
     {DO_PUT, OP_COMMAND, .name = "do_put", IN(put_in, body), .reduce = put_reduce},
     {DO_PATCH, OP_COMMAND, .name = "do_patch", IN(patch_in, body), .reduce = patch_reduce},
-    {DO_DELETE, OP_COMMAND, .name = "do_delete", .in = id_in, .in_size = sizeof(struct id_in), .reduce = delete_reduce},
+    {DO_DELETE, OP_COMMAND, .flags = OP_FREES, .name = "do_delete", .in = id_in, .in_size = sizeof(struct id_in),
+     .reduce = delete_reduce},
     {0}};
 
 const struct kind reminders_kind = {

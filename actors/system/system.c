@@ -104,7 +104,7 @@ static const struct table tables[] = {{TABLE_REVOKED, "revocations", true},
                                       {TABLE_KEYS, "signing_keys", true},
                                       {0}};
 
-static const struct op ops[] = {{SYSTEM_REVOKE, OP_COMMAND, .name = "revoke", .in = revoke_fields,
+static const struct op ops[] = {{SYSTEM_REVOKE, OP_COMMAND, .flags = OP_FREES, .name = "revoke", .in = revoke_fields,
                                  .in_size = sizeof(struct revoke), .reduce = revoke_reduce},
                                 {SYSTEM_ADD_KEY, OP_COMMAND, .name = "add_key", .in = signing_key_fields,
                                  .in_size = sizeof(struct signing_key), .reduce = add_key_reduce},
