@@ -410,6 +410,9 @@ static enum flow_next request_encode(struct flow *flow)
     }
     request->type = "application/json";
     request->status = reply->status != 0 ? reply->status : op->success;
+    if (request->status == 204) {
+        request->type = "";
+    }
     if (reply->version != 0) {
         add_etag(request, reply->version);
     }
