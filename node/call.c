@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "node/command.h"
-#include "node/crypto/password.h"
+#include "node/crypto/hashers.h"
 #include "node/guard.h"
 
 static void run_script(struct call *call);
@@ -22,10 +22,7 @@ struct password_work {
     atomic_bool given_up;
     struct node *node;
     struct password_job *job; /* in the call's arena */
-    struct bytes password;    /* own copy */
-    char phc[PHC_BYTES];
-    bool verify, matches, rehash;
-    enum err err;
+    struct hash_job hash;     /* its copy: the call may be gone when it is done */
 };
 
 static void detach(struct call *call)
@@ -261,27 +258,19 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
 
 /* ---- password hashes ---- */
 
-static _Thread_local bool priority_lowered;
-
+/* On the compute pool: waits for a hashing process. */
 static void password_run(uv_work_t *work)
 {
     struct password_work *job = container_of(work, struct password_work, work);
-    const struct config *config = &job->node->config;
-    struct password_cost cost = {(uint64_t)config->argon2_passes, (size_t)config->argon2_memory_kib * 1024};
-    if (!priority_lowered) {
-        password_lower_priority();
-        priority_lowered = true;
-    }
+    bool nobody = job->hash.verify && job->hash.phc[0] == 0;
     if (atomic_load(&job->given_up)) {
         return;
     }
-    if (job->verify) {
-        bool real = job->phc[0] != 0;
-        job->matches = password_verify(real ? job->phc : job->node->dummy_phc, job->password) && real;
-        job->rehash = job->matches && password_needs_rehash(&cost, job->phc);
-    } else {
-        job->err = password_hash(&cost, job->password, job->phc);
+    if (nobody) {
+        memcpy(job->hash.phc, job->node->dummy_phc, sizeof job->hash.phc);
     }
+    hashers_run(job->node->hashers, &job->hash);
+    job->hash.matches = job->hash.matches && !nobody;
 }
 
 static void password_after(uv_work_t *work, int status)
@@ -292,13 +281,12 @@ static void password_after(uv_work_t *work, int status)
     if (call != NULL) {
         call->work = NULL;
         timers_clear(&call->worker->worker.timers, &call->deadline);
-        memcpy(job->job->phc, job->phc, sizeof job->phc);
-        job->job->matches = job->matches;
-        job->job->rehash = job->rehash;
-        call->script.err = status != 0 ? ERR_SHUTTING_DOWN : job->err;
+        memcpy(job->job->phc, job->hash.phc, sizeof job->job->phc);
+        job->job->matches = job->hash.matches;
+        job->job->rehash = job->hash.matches && job->hash.rehash;
+        call->script.err = status != 0 ? ERR_SHUTTING_DOWN : job->hash.err;
     }
-    sodium_memzero((void *)(uintptr_t)job->password.ptr, job->password.len);
-    free((void *)(uintptr_t)job->password.ptr);
+    sodium_memzero(&job->hash, sizeof job->hash);
     free(job);
     if (call != NULL) {
         run_script(call);
@@ -318,9 +306,11 @@ static void service_password(struct script *script, struct password_job *job, bo
     work->call = call;
     work->node = node;
     work->job = job;
-    work->verify = verify;
-    work->password = bytes_of(mem_copy(job->password.ptr, job->password.len), job->password.len);
-    memcpy(work->phc, job->phc, sizeof work->phc);
+    work->hash.verify = verify;
+    CHECK(job->password.len <= sizeof work->hash.password);
+    work->hash.password_len = (uint32_t)job->password.len;
+    memcpy(work->hash.password, job->password.ptr, job->password.len);
+    memcpy(work->hash.phc, job->phc, sizeof work->hash.phc);
     call->work = work;
     CHECK(uv_queue_work(&call->worker->worker.loop, &work->work, password_run, password_after) == 0);
 }

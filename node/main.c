@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "node/config.h"
+#include "node/crypto/hashers.h"
 #include "node/echo.h"
 #include "node/node.h"
 #include "node/operator.h"
@@ -28,7 +29,8 @@ static void raise_file_limit(void)
     }
 }
 
-/* The compute pool is libuv's: one thread a worker, set before its first use. */
+/* The compute pool is libuv's: one thread a worker, each waiting for a hashing process; set before its
+ * first use. */
 static void size_compute_pool(const struct config *config)
 {
     char text[24];
@@ -109,6 +111,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(command, "admin") == 0) {
         return operator_admin(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "hash") == 0) {
+        return hasher_main(); /* started by serve, not by people */
     }
     if (strcmp(command, "status") == 0) {
         return operator_status(argc - 2, argv + 2);

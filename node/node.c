@@ -11,7 +11,7 @@
 #include "actors/system/system.h"
 #include "node/call.h"
 #include "node/command.h"
-#include "node/crypto/password.h"
+#include "node/crypto/hashers.h"
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/identity.h"
@@ -327,10 +327,14 @@ static enum err start_groups(struct node *node, struct recovery *recovery)
     return OK;
 }
 
-static enum err make_dummy(struct node *node)
+static enum err start_hashers(struct node *node)
 {
     struct password_cost cost = {(uint64_t)node->config.argon2_passes, (size_t)node->config.argon2_memory_kib * 1024};
-    return password_hash(&cost, BYTES_LIT("nobody's password"), node->dummy_phc);
+    struct hash_job job = {.password_len = 6, .password = "nobody"};
+    TRY(hashers_new((unsigned)node->config.workers, &cost, &node->hashers));
+    hashers_run(node->hashers, &job);
+    memcpy(node->dummy_phc, job.phc, sizeof node->dummy_phc);
+    return job.err;
 }
 
 /* A system group without a signing key gets its first one from whoever leads it. */
@@ -421,8 +425,8 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     for (unsigned w = 0; w < node->workers_len; w++) {
         TRY(state_reader_new(node->state, &node->workers[w].reader));
     }
-    (void)snprintf(why, why_cap, "not enough memory for a password hash");
-    TRY(make_dummy(node));
+    (void)snprintf(why, why_cap, "the processes that hash passwords cannot be started, or have not enough memory");
+    TRY(start_hashers(node));
     TRY(guard_load(node));
     TRY(listen_all(node, why, why_cap));
     for (unsigned w = 0; w < node->workers_len; w++) {
@@ -532,6 +536,7 @@ static void free_node(struct node *node)
     path_in(node, "belfry.sock", path);
     (void)unlink(path);
     (void)close(node->lock_fd);
+    hashers_free(node->hashers);
     guard_free(node->guard);
     keyring_free(node->keyring);
     router_free(node->router);

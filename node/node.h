@@ -15,6 +15,7 @@
 #include "storage/state_writer.h"
 
 struct guard;
+struct hashers;
 struct keyring;
 struct partition;
 struct router;
@@ -70,6 +71,7 @@ struct node {
     struct durable *durable;
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 
+    struct hashers *hashers;   /* processes that hash passwords; its own lock */
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */

@@ -1,5 +1,7 @@
 """Actors through HTTP: overload, passivation, reactivation."""
+import os
 import re
+import signal
 import threading
 import time
 
@@ -53,6 +55,28 @@ class Actors(NodeTest):
         self.assertEqual(self.expect(user.get(path), 200).json["title"], "before")
         self.assertEqual(self.expect(user.patch(path, {"title": "after"}), 200).json["title"], "after")
         self.assertGreater(metric(user, "belfry_actors_activated_total"), activated)
+
+
+class Hashers(NodeTest):
+    def helpers(self):
+        with open("/proc/%d/task/%d/children" % (self.node.process.pid, self.node.process.pid)) as f:
+            return [int(pid) for pid in f.read().split()]
+
+    def test_a_hashing_process_that_dies_is_replaced_and_all_end_with_the_node(self):
+        self.node.signup("first")
+        for round_ in range(3):
+            self.assertTrue(self.helpers() or round_)
+            for pid in self.helpers():
+                os.kill(pid, signal.SIGKILL)
+            self.expect(self.node.client().post("/v1/auth/login", {"login": "first", "password": "correct horse"}), 200)
+            self.node.signup("next%d" % round_)
+        helpers = self.helpers()
+        self.node.kill()
+        until = time.monotonic() + 10 * SLOW
+        while any(os.path.exists("/proc/%d" % pid) and "Z" not in open("/proc/%d/stat" % pid).read().split()[2] for pid in helpers):
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.05)
+        self.node.start()
 
 
 class OtherPartitions(NodeTest):

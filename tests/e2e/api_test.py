@@ -70,7 +70,7 @@ class Accounts(NodeTest):
         admin = base64.urlsafe_b64encode(json.dumps({**claims, "role": "admin"}).encode()).rstrip(b"=").decode()
         for token in ["x", "a.b.c", head + "." + payload, head + "." + payload + ".", head + "." + admin + "." + signature,
                       forged({"alg": "none", "kid": kid}) + "." + payload + ".", forged({"alg": "HS256", "kid": kid}) + "." + payload + "." + signature,
-                      head + "." + payload + "." + signature[:-2] + "AA", "." * 2000]:
+                      head + "." + payload + "." + ("A" if signature[9] != "A" else "B").join([signature[:9], signature[10:]]), "." * 2000]:
             self.expect(self.node.client(token).get("/v1/users/me"), 401, "unauthorized")
         keys = self.expect(self.node.client().get("/.well-known/jwks.json"), 200).json["keys"]
         self.assertEqual([(k["kty"], k["crv"], k["kid"]) for k in keys], [("OKP", "Ed25519", kid)])
