@@ -82,11 +82,9 @@ static enum err drop_revoke(struct script *s)
 static enum err drop_check(struct script *s)
 {
     const struct session_id_in *in = s->in;
-    uint8_t key[2 * sizeof(struct id)];
+    struct id_pair key = id_pair(s->caller.account, in->id);
     struct bytes value;
-    memcpy(key, s->caller.account.b, sizeof(struct id));
-    memcpy(key + sizeof(struct id), in->id.b, sizeof(struct id));
-    TRY(rows_get(script_rows(s, id_partition(s->caller.account)), TABLE_SESSION, bytes_of(key, sizeof key), &value));
+    TRY(rows_get(script_rows(s, id_partition(s->caller.account)), TABLE_SESSION, id_pair_bytes(&key), &value));
     revoke_session(s, in->id);
     return OK;
 }

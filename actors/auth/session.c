@@ -29,29 +29,12 @@ const struct field session_out_fields[] = {FIELD_STRING(1, session_out, access_t
                                            FIELD_OBJECT(5, session_out, user, account_fields, 0),
                                            FIELDS_END};
 
-struct session_key {
-    uint8_t b[2 * sizeof(struct id)];
-};
-
-static struct session_key key_of(struct id account, struct id session)
-{
-    struct session_key key;
-    memcpy(key.b, account.b, sizeof account.b);
-    memcpy(key.b + sizeof account.b, session.b, sizeof session.b);
-    return key;
-}
-
-static struct bytes key_bytes(const struct session_key *key)
-{
-    return bytes_of(key->b, sizeof key->b);
-}
-
 static enum err store(struct turn *turn, struct id account, const struct session *session)
 {
-    struct session_key key = key_of(account, session->id);
+    struct id_pair key = id_pair(account, session->id);
     struct buf packed = {0};
     field_pack(&packed, session_fields, session);
-    enum err err = rows_put(turn->rows, TABLE_SESSION, key_bytes(&key), buf_bytes(&packed));
+    enum err err = rows_put(turn->rows, TABLE_SESSION, id_pair_bytes(&key), buf_bytes(&packed));
     buf_free(&packed);
     return err;
 }
@@ -59,11 +42,11 @@ static enum err store(struct turn *turn, struct id account, const struct session
 /* Deletes the account's sessions from the oldest on: all but `keep`, or down to `most`. */
 static enum err end_sessions(struct turn *turn, struct id account, struct id keep, unsigned most)
 {
-    struct session_key list[LIMIT_SESSIONS + 2];
+    struct id_pair list[LIMIT_SESSIONS + 2];
     unsigned count = 0;
-    struct session_key at = key_of(account, (struct id){{0}});
+    struct id_pair at = id_pair(account, (struct id){{0}});
     struct bytes key, value;
-    enum err err = rows_ceil(turn->rows, TABLE_SESSION, key_bytes(&at), &key, &value);
+    enum err err = rows_ceil(turn->rows, TABLE_SESSION, id_pair_bytes(&at), &key, &value);
     while (err == OK && bytes_start_with(key, id_bytes(&account)) && count < ARRAY_LEN(list)) {
         CHECK(key.len == sizeof at.b);
         memcpy(list[count++].b, key.ptr, key.len);
@@ -77,7 +60,7 @@ static enum err end_sessions(struct turn *turn, struct id account, struct id kee
     }
     for (unsigned i = 0; i < count && (most == 0 || count - i > most); i++) {
         if (memcmp(list[i].b + sizeof account.b, keep.b, sizeof keep.b) != 0) {
-            TRY(rows_del(turn->rows, TABLE_SESSION, key_bytes(&list[i])));
+            TRY(rows_del(turn->rows, TABLE_SESSION, id_pair_bytes(&list[i])));
         }
     }
     return OK;
@@ -140,8 +123,8 @@ static enum err rotate_row(struct turn *turn, const struct rotate *in, struct id
     bool reused = !bytes_eq(session->secret, in->secret);
     FIELD_SET(rotated_fields, out, struct rotated, reused, reused);
     if (reused) {
-        struct session_key key = key_of(account, in->session);
-        return rows_del(turn->rows, TABLE_SESSION, key_bytes(&key));
+        struct id_pair key = id_pair(account, in->session);
+        return rows_del(turn->rows, TABLE_SESSION, id_pair_bytes(&key));
     }
     FIELD_SET(session_fields, session, struct session, secret, in->fresh);
     FIELD_SET(session_fields, session, struct session, used_at, turn->now_ms);
@@ -160,14 +143,14 @@ enum err session_rotate(struct turn *turn, const void *raw, struct reply *reply)
         return ERR_INVALID_REFRESH_TOKEN;
     }
     memcpy(id.b, turn->key.ptr, sizeof id.b);
-    struct session_key key = key_of(id, in->session);
+    struct id_pair key = id_pair(id, in->session);
     enum err err = rows_get(turn->rows, TABLE_ACCOUNT, turn->key, &account_row);
     if (err == OK) {
         account_row = arena_copy(turn->arena, account_row);
         err = field_unpack(account_fields, account_row, &account);
     }
     if (err == OK) {
-        err = rows_get(turn->rows, TABLE_SESSION, key_bytes(&key), &value);
+        err = rows_get(turn->rows, TABLE_SESSION, id_pair_bytes(&key), &value);
     }
     if (err == ERR_NOT_FOUND || (err == OK && account.deleted)) {
         return ERR_INVALID_REFRESH_TOKEN;
@@ -195,8 +178,8 @@ enum err session_end(struct turn *turn, const void *raw, struct reply *reply)
     if (!FIELD_HAS(end_session_fields, in, struct end_session, session)) {
         return session_end_all(turn, id, (struct id){{0}});
     }
-    struct session_key key = key_of(id, in->session);
-    return rows_del(turn->rows, TABLE_SESSION, key_bytes(&key));
+    struct id_pair key = id_pair(id, in->session);
+    return rows_del(turn->rows, TABLE_SESSION, id_pair_bytes(&key));
 }
 
 bool refresh_token_parse(struct bytes text, struct refresh_token *out)

@@ -95,18 +95,6 @@ static const struct field list_in[] = {FIELD_INT(1, list_in, limit, 1, LIMIT_PAG
 #define SET(r, member, value) FIELD_SET(reminder_fields, r, struct reminder, member, value)
 #define CLEAR(r, member) FIELD_CLEAR(reminder_fields, r, struct reminder, member)
 
-struct pair_key {
-    uint8_t b[2 * sizeof(struct id)];
-};
-
-static struct pair_key pair(struct id first, struct id second)
-{
-    struct pair_key key;
-    memcpy(key.b, first.b, sizeof first.b);
-    memcpy(key.b + sizeof first.b, second.b, sizeof second.b);
-    return key;
-}
-
 static enum err load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed)
 {
     TRY(rows_get(rows, TABLE_REMINDER, id_bytes(&id), out_packed));
@@ -122,26 +110,26 @@ static bool may_see(const struct reminder *r, const struct caller *caller)
 
 static enum err put_indexes(struct turn *turn, const struct reminder *r)
 {
-    struct pair_key mine = pair(r->owner, r->id), assigned = pair(r->assignee_id, r->id);
-    TRY(rows_put(turn->rows, TABLE_MINE, bytes_of(mine.b, sizeof mine.b), BYTES_NONE));
+    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
+    TRY(rows_put(turn->rows, TABLE_MINE, id_pair_bytes(&mine), BYTES_NONE));
     if (r->public) {
         TRY(rows_put(turn->rows, TABLE_PUBLIC, id_bytes(&r->id), BYTES_NONE));
     }
     if (!id_is_none(r->assignee_id)) {
-        TRY(rows_put(turn->rows, TABLE_ASSIGNED, bytes_of(assigned.b, sizeof assigned.b), BYTES_NONE));
+        TRY(rows_put(turn->rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), BYTES_NONE));
     }
     return OK;
 }
 
 static enum err del_indexes(struct turn *turn, const struct reminder *r)
 {
-    struct pair_key mine = pair(r->owner, r->id), assigned = pair(r->assignee_id, r->id);
-    TRY(rows_del(turn->rows, TABLE_MINE, bytes_of(mine.b, sizeof mine.b)));
+    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
+    TRY(rows_del(turn->rows, TABLE_MINE, id_pair_bytes(&mine)));
     if (r->public) {
         TRY(rows_del(turn->rows, TABLE_PUBLIC, id_bytes(&r->id)));
     }
     if (!id_is_none(r->assignee_id)) {
-        TRY(rows_del(turn->rows, TABLE_ASSIGNED, bytes_of(assigned.b, sizeof assigned.b)));
+        TRY(rows_del(turn->rows, TABLE_ASSIGNED, id_pair_bytes(&assigned)));
     }
     return OK;
 }
@@ -606,12 +594,12 @@ static const struct step delete_steps_[] = {
 
 static enum err check_record(struct rows *rows, const struct reminder *r, uint64_t *out_indexes)
 {
-    struct pair_key mine = pair(r->owner, r->id), assigned = pair(r->assignee_id, r->id);
+    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
     struct bytes value;
-    bool indexed = rows_get(rows, TABLE_MINE, bytes_of(mine.b, sizeof mine.b), &value) == OK &&
-                   (rows_get(rows, TABLE_PUBLIC, id_bytes(&r->id), &value) == OK) == r->public &&
-                   (rows_get(rows, TABLE_ASSIGNED, bytes_of(assigned.b, sizeof assigned.b), &value) == OK) ==
-                       !id_is_none(r->assignee_id);
+    bool indexed =
+        rows_get(rows, TABLE_MINE, id_pair_bytes(&mine), &value) == OK &&
+        (rows_get(rows, TABLE_PUBLIC, id_bytes(&r->id), &value) == OK) == r->public &&
+        (rows_get(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), &value) == OK) == !id_is_none(r->assignee_id);
     *out_indexes += 1U + r->public + !id_is_none(r->assignee_id);
     return indexed && r->completed == (r->status == DONE) ? OK : ERR_CORRUPT;
 }

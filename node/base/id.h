@@ -25,6 +25,24 @@ static inline bool id_eq(struct id a, struct id b)
 {
     return memcmp(a.b, b.b, sizeof a.b) == 0;
 }
+/* Two ids behind each other, as keys of "whose, which" have them. */
+struct id_pair {
+    uint8_t b[2 * sizeof(struct id)];
+};
+
+static inline struct id_pair id_pair(struct id first, struct id second)
+{
+    struct id_pair pair;
+    memcpy(pair.b, first.b, sizeof first.b);
+    memcpy(pair.b + sizeof first.b, second.b, sizeof second.b);
+    return pair;
+}
+
+static inline struct bytes id_pair_bytes(const struct id_pair *pair)
+{
+    return bytes_of(pair->b, sizeof pair->b);
+}
+
 static inline bool id_is_none(struct id a)
 {
     static const struct id none;
