@@ -218,6 +218,10 @@ static void write_storage(struct node *node, struct buf *out)
     single(out, "belfry_log_syncs_total", "counter", "Syncs of the log.", (double)load(&log->syncs));
     single(out, "belfry_log_sync_seconds_total", "counter", "Time spent writing and syncing the log.",
            (double)load(&log->sync_ns) / 1e9);
+    single(out, "belfry_log_sync_seconds_max", "gauge", "The longest write and sync of the log since the start.",
+           (double)load(&log->sync_ns_max) / 1e9);
+    single(out, "belfry_state_commit_seconds_max", "gauge", "The longest transaction of the state since the start.",
+           (double)load(&states->ns_max) / 1e9);
     single(out, "belfry_log_records_total", "counter", "Records written to the log; by syncs it is the batch size.",
            (double)load(&log->records));
     single(out, "belfry_log_bytes_total", "counter", "Payload bytes written to the log.", (double)load(&log->bytes));

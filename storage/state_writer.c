@@ -112,9 +112,12 @@ static void run_batches(struct state_writer *writer, struct list *batches)
     } else {
         writer->options.committed(writer->options.ctx, writer->options.state);
     }
+    uint64_t ns = (uint64_t)(clock_boot_ns(writer->options.clock) - start);
     atomic_fetch_add_explicit(&writer->stats.commits, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&writer->stats.ns, (uint64_t)(clock_boot_ns(writer->options.clock) - start),
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&writer->stats.ns, ns, memory_order_relaxed);
+    if (ns > atomic_load_explicit(&writer->stats.ns_max, memory_order_relaxed)) {
+        atomic_store_explicit(&writer->stats.ns_max, ns, memory_order_relaxed);
+    }
     for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
         struct apply_batch *batch = container_of(link, struct apply_batch, link);
         batch->err = err;
