@@ -236,6 +236,7 @@ static void add_preamble(struct segments *log, uint64_t number)
 static enum err roll(struct segments *log)
 {
     char path[PATH_MAX];
+    TRY(zero_tail(log));        /* a segment that is left has nothing behind its last record */
     TRY(segments_prepare(log)); /* usually done already by the helper */
     uint64_t number = log->newest == 0 ? log->oldest : log->newest + 1;
     path_of(log, number, path);
