@@ -316,10 +316,6 @@ void group_tick(struct group *group, int64_t now_ms)
     CHECK(step(group, &event, now_ms) == 0);
 }
 
-unsigned group_number(const struct group *group)
-{
-    return group->options.number;
-}
 bool group_is_leader(const struct group *group)
 {
     return group->leader;
@@ -332,11 +328,6 @@ uint64_t group_commit_index(const struct group *group)
 {
     return raft_commit_index(&group->raft);
 }
-uint64_t group_applied_index(const struct group *group)
-{
-    return group->applied;
-}
-
 uint64_t group_last_index(const struct group *group)
 {
     return raft_last_index((struct raft *)(uintptr_t)&group->raft);

@@ -73,12 +73,10 @@ void group_applied(struct group *group, uint64_t index);
 /* Drives timeouts; call every 10 to 20 ms. */
 void group_tick(struct group *group, int64_t now_ms);
 
-unsigned group_number(const struct group *group);
 bool group_is_leader(const struct group *group);
 uint64_t group_term(const struct group *group);
 uint64_t group_commit_index(const struct group *group);
 uint64_t group_last_index(const struct group *group);
-uint64_t group_applied_index(const struct group *group);
 /* Until when, on the boot clock, this leader may serve reads from its own state: the newest time
  * at which a majority is known to have heard of it, plus the election timeout less a margin.
  * INT64_MAX for a sole voter, INT64_MIN when it may not. */

@@ -26,11 +26,10 @@
 #define LIMIT_ACTOR_IDLE_MS 60000   /* an actor without work is passivated */
 
 /* Replicated state. */
-#define LIMIT_ENTRY_BYTES (9 * 1024 * 1024) /* one log entry */
-#define LIMIT_KEY_BYTES 511                 /* LMDB's own bound */
-#define LIMIT_ACTOR_KEY_BYTES 256           /* the key of an actor */
-#define LIMIT_CLOCK_SKEW_MS 250             /* between the clocks of a majority */
-#define LIMIT_REQUEST_WINDOW_MS 120000      /* request ids are remembered this long, older ones refused */
+#define LIMIT_KEY_BYTES 511            /* LMDB's own bound */
+#define LIMIT_ACTOR_KEY_BYTES 256      /* the key of an actor */
+#define LIMIT_CLOCK_SKEW_MS 250        /* between the clocks of a majority */
+#define LIMIT_REQUEST_WINDOW_MS 120000 /* request ids are remembered this long, older ones refused */
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255

@@ -274,7 +274,6 @@ static void init_worker(struct node *node, unsigned index)
     struct node_worker *worker = &node->workers[index];
     worker_init(&worker->worker, index, node->clock, node->log);
     worker->node = node;
-    worker->worker.owner = worker;
     actors_init(&worker->actors, (unsigned)node->config.mailbox_limit);
     list_init(&worker->partitions);
     list_init(&worker->read_waiters);
@@ -453,7 +452,6 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->metrics = metrics_new(router_paths(node->router));
     enum err err = start(node, out_why, why_cap);
     if (err == OK) {
-        atomic_store(&node->ready, true);
         *out = node;
     }
     return err; /* on failure the process ends: nothing is taken apart by halves */

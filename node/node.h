@@ -46,7 +46,6 @@ struct node_worker {
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
-    uint64_t mail_published; /* for /metrics: see metrics.c */
     atomic_uint_fast64_t actors_live, mails, activated, passivated, overloaded;
 };
 
@@ -78,7 +77,7 @@ struct node {
     struct metrics *metrics;   /* atomics */
     atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
-    atomic_bool ready, stopping;
+    atomic_bool stopping;
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
     atomic_bool state_full; /* the quota is used up */
     int64_t started_ms;

@@ -255,7 +255,7 @@ const struct step patch_me_steps[] = {{"command", patch_me_command, false}, {"an
 
 /* ---- deleting: revoke, mark, forget everywhere, free the names, remove ---- */
 
-enum { DELETE_MARK = 1, DELETE_FORGET = 3 };
+enum { DELETE_FORGET = 3 }; /* row of both tables below */
 
 static enum err delete_revoke(struct script *s)
 {

@@ -12,14 +12,6 @@ struct digest {
 
 /* The digest of two parts behind each other; the first one's length is part of it. */
 struct digest digest_of(struct bytes first, struct bytes second);
-static inline bool digest_eq(struct digest a, struct bytes b)
-{
-    uint8_t different = b.len == sizeof a.b ? 0 : 1;
-    for (size_t i = 0; different == 0 && i < sizeof a.b; i++) {
-        different = (uint8_t)(different | (a.b[i] ^ b.ptr[i]));
-    }
-    return different == 0;
-}
 static inline struct bytes digest_bytes(const struct digest *digest)
 {
     return bytes_of(digest->b, sizeof digest->b);

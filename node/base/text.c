@@ -99,15 +99,6 @@ bool text_base64url_decode(struct bytes text, uint8_t *out, size_t cap, size_t *
            end == (const char *)text.ptr + text.len;
 }
 
-void text_hex_add(struct buf *out, struct bytes raw)
-{
-    static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < raw.len; i++) {
-        buf_add_char(out, hex[raw.ptr[i] >> 4]);
-        buf_add_char(out, hex[raw.ptr[i] & 15]);
-    }
-}
-
 bool text_parse_u64(struct bytes text, uint64_t *out)
 {
     uint64_t value = 0;

@@ -1,4 +1,4 @@
-/* UTF-8 (RFC 3629), case folding by libutf8proc, base64url and hexadecimal. */
+/* UTF-8 (RFC 3629), case folding by libutf8proc, base64url. */
 #ifndef BELFRY_BASE_TEXT_H
 #define BELFRY_BASE_TEXT_H
 
@@ -17,7 +17,6 @@ bool text_fold(struct bytes text, struct buf *out) MUST_USE;
 /* base64url without padding (RFC 4648 section 5). Decoding takes the canonical form only. */
 void text_base64url_add(struct buf *out, struct bytes raw);
 bool text_base64url_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len) MUST_USE;
-void text_hex_add(struct buf *out, struct bytes raw);
 /* Decimal digits only, no sign, no overflow. */
 bool text_parse_u64(struct bytes text, uint64_t *out) MUST_USE;
 

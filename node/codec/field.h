@@ -149,9 +149,8 @@ void field_pack(struct buf *out, const struct field *fields, const void *in);
  * Errors: ERR_CORRUPT. */
 enum err field_unpack(const struct field *fields, struct bytes packed, void *out) MUST_USE;
 
-/* Appends JSON, straight from msgpack or from the struct. Errors: ERR_CORRUPT. */
+/* Appends JSON, straight from msgpack. Errors: ERR_CORRUPT. */
 enum err field_json_from_pack(struct buf *out, const struct field *fields, struct bytes packed) MUST_USE;
-void field_json(struct buf *out, const struct field *fields, const void *in);
 
 /* Appends the JSON Schema (2020-12) of a table: what a body may hold, or what a reply does. */
 void field_schema(struct buf *out, const struct field *fields, bool reply);

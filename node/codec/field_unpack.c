@@ -331,11 +331,3 @@ enum err field_json_from_pack(struct buf *out, const struct field *fields, struc
     json_map(&reader, out, fields, map);
     return reader.bad || reader.left.len > 0 ? ERR_CORRUPT : OK;
 }
-
-void field_json(struct buf *out, const struct field *fields, const void *in)
-{
-    struct buf packed = {0};
-    field_pack(&packed, fields, in);
-    CHECK(field_json_from_pack(out, fields, buf_bytes(&packed)) == OK);
-    buf_free(&packed);
-}

@@ -10,16 +10,19 @@
 
 enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8, LINGER_MS = 2000 };
 
+/* A TCP socket, or the operator's Unix one. */
+union endpoint {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+};
+
 struct listener {
     struct list link;
     struct http_server *server;
     bool local;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
+    union endpoint uv;
 };
 
 /* PHASE_LINGER: the last answer is out, our side is closed; what still comes is read and thrown away,
@@ -29,12 +32,7 @@ enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING,
 struct http_conn {
     struct list link;
     struct http_server *server;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
+    union endpoint uv;
     struct timer timer;
     int64_t deadline_ms;
     enum conn_phase phase;
@@ -597,10 +595,6 @@ bool http_conn_is_local(const struct http_conn *conn)
 struct bytes http_conn_remote(const struct http_conn *conn)
 {
     return bytes_str(conn->remote);
-}
-struct worker *http_conn_worker(const struct http_conn *conn)
-{
-    return conn->server->worker;
 }
 int64_t http_conn_started_ns(const struct http_conn *conn)
 {

@@ -59,7 +59,6 @@ void *http_conn_data(const struct http_conn *conn);
 bool http_conn_is_local(const struct http_conn *conn);
 /* The peer's address without the port, or "local". */
 struct bytes http_conn_remote(const struct http_conn *conn);
-struct worker *http_conn_worker(const struct http_conn *conn);
 /* When the present request's head was whole, on the boot clock. */
 int64_t http_conn_started_ns(const struct http_conn *conn);
 

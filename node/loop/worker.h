@@ -36,7 +36,6 @@ enum { WORKER_READ_BYTES = 64 * 1024 };
 
 struct worker {
     unsigned index;
-    void *owner; /* the struct that embeds or knows it: struct node_worker, or the echo server */
     struct clock *clock;
     struct log *log;
     uv_loop_t loop;
