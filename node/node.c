@@ -99,7 +99,8 @@ static void on_record(void *ctx, const struct segment_record *record)
     case RECORD_LAST: recovery->last[record->group] = record->index; return;
     case RECORD_ENTRY: break;
     case RECORD_SEGMENT:
-    case RECORD_CLEAN: return;
+    case RECORD_CLEAN:
+    case RECORD_SEAL: return;
     }
     recovery->last[record->group] = record->index;
     while (start->entries_len > 0 && start->entries[start->entries_len - 1].index >= record->index) {
@@ -175,15 +176,15 @@ static enum err found_groups(struct recovery *recovery)
         start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
         start->entries_len = 1;
         recovery->last[g] = 1;
-        segments_add(
-            node->segments,
-            &(struct segment_record){.type = RECORD_HARD_STATE, .group = g, .term = start->term, .index = start->vote});
-        segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
-                                                              .kind = ENTRY_CHANGE,
-                                                              .group = g,
-                                                              .index = 1,
-                                                              .term = 1,
-                                                              .payload = start->entries[0].payload});
+        TRY(segments_add(node->segments,
+                         &(struct segment_record){
+                             .type = RECORD_HARD_STATE, .group = g, .term = start->term, .index = start->vote}));
+        TRY(segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
+                                                                  .kind = ENTRY_CHANGE,
+                                                                  .group = g,
+                                                                  .index = 1,
+                                                                  .term = 1,
+                                                                  .payload = start->entries[0].payload}));
     }
     return segments_commit(node->segments);
 }
@@ -566,8 +567,8 @@ void node_stop(struct node *node)
         err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
     }
     if (err == OK) {
-        segments_add(node->segments, &(struct segment_record){.type = RECORD_CLEAN});
-        err = segments_commit(node->segments);
+        err = segments_add(node->segments, &(struct segment_record){.type = RECORD_CLEAN});
+        err = err == OK ? segments_commit(node->segments) : err;
     }
     durable_free(node->durable);
     if (err == OK) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 struct disk_file {
@@ -117,6 +118,17 @@ static enum err posix_make_dir(struct disk *disk, const char *path)
     return mkdir(path, 0750) == 0 || errno == EEXIST ? OK : err_of_errno();
 }
 
+static enum err posix_space(struct disk *disk, const char *path, uint64_t *out_bytes)
+{
+    struct statvfs st;
+    (void)disk;
+    if (statvfs(path, &st) != 0) {
+        return err_of_errno();
+    }
+    *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    return OK;
+}
+
 static enum err posix_list(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx)
 {
     (void)disk;
@@ -135,8 +147,8 @@ static enum err posix_list(struct disk *disk, const char *path, void (*each)(voi
 
 struct disk *disk_posix(void)
 {
-    static struct disk disk = {posix_open,   posix_close,  posix_read,     posix_write,    posix_sync, posix_size,
-                               posix_remove, posix_rename, posix_sync_dir, posix_make_dir, posix_list};
+    static struct disk disk = {posix_open,   posix_close,  posix_read,     posix_write,    posix_sync,  posix_size,
+                               posix_remove, posix_rename, posix_sync_dir, posix_make_dir, posix_space, posix_list};
     return &disk;
 }
 

@@ -22,6 +22,8 @@ struct disk {
     enum err (*rename)(struct disk *disk, const char *from, const char *to);
     enum err (*sync_dir)(struct disk *disk, const char *path);
     enum err (*make_dir)(struct disk *disk, const char *path); /* OK when it is there */
+    /* Bytes that can still be written in the file system of path. */
+    enum err (*space)(struct disk *disk, const char *path, uint64_t *out_bytes);
     /* Calls each with every name in the directory, in no order. */
     enum err (*list)(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx);
 };

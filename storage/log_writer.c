@@ -1,7 +1,11 @@
 #include "storage/log_writer.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
+
+enum { RETRY_MS = 100, SEAL_MS = 50 };
 
 struct log_writer {
     struct segments *log;
@@ -37,41 +41,117 @@ static void count(struct log_writer *writer, uint64_t records, uint64_t bytes, u
     }
 }
 
+static bool is_stopping(struct log_writer *writer)
+{
+    CHECK(pthread_mutex_lock(&writer->mutex) == 0);
+    bool stopping = writer->stopping;
+    CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+    return stopping;
+}
+
+/* The disk is full: nothing was acknowledged, so the writer can wait for room. False: given up. */
+static bool wait_for_room(struct log_writer *writer, enum err err)
+{
+    struct timespec pause = {0, RETRY_MS * 1000000L};
+    atomic_store(&writer->stats.err, (int)err);
+    if (err != ERR_DISK_FULL || is_stopping(writer)) {
+        return false;
+    }
+    (void)nanosleep(&pause, NULL);
+    return true;
+}
+
+static enum err add(struct log_writer *writer, const struct segment_record *record)
+{
+    enum err err = segments_add(writer->log, record);
+    while (err != OK && wait_for_room(writer, err)) {
+        err = segments_add(writer->log, record);
+    }
+    return err;
+}
+
+static enum err commit(struct log_writer *writer)
+{
+    enum err err = segments_commit(writer->log);
+    while (err != OK && wait_for_room(writer, err)) {
+        err = segments_commit(writer->log);
+    }
+    return err;
+}
+
 static void write_batches(struct log_writer *writer, struct list *batches)
 {
     uint64_t records = 0, bytes = 0;
+    enum err err = (enum err)atomic_load(&writer->stats.err);
     list_each(link, batches)
     {
         const struct log_batch *batch = container_of(link, struct log_batch, link);
-        for (size_t i = 0; i < batch->len; i++) {
-            segments_add(writer->log, &batch->records[i]);
+        for (size_t i = 0; i < batch->len && err == OK; i++) {
+            err = add(writer, &batch->records[i]);
             bytes += batch->records[i].payload.len;
         }
         records += batch->len;
     }
     int64_t start = clock_boot_ns(writer->clock);
-    enum err err = segments_commit(writer->log);
+    err = err == OK ? commit(writer) : err;
     count(writer, records, bytes, (uint64_t)(clock_boot_ns(writer->clock) - start));
+    atomic_store(&writer->stats.err, (int)err);
     for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
         struct log_batch *batch = container_of(link, struct log_batch, link);
         batch->done(batch, err);
     }
 }
 
+/* The log is idle: a batch that follows proves that the last one was synced. */
+static void write_seal(struct log_writer *writer)
+{
+    enum err err = (enum err)atomic_load(&writer->stats.err);
+    if (err == OK) {
+        err = add(writer, &(struct segment_record){.type = RECORD_SEAL});
+        err = err == OK ? commit(writer) : err;
+        atomic_store(&writer->stats.err, (int)err);
+    }
+}
+
+/* With the mutex held: false when nothing came for a while. */
+static bool wait_for_batch(struct log_writer *writer)
+{
+    struct timespec until;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    until.tv_nsec += SEAL_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    int rc = 0;
+    while (!writer->stopping && list_empty(&writer->queue) && rc != ETIMEDOUT) {
+        rc = pthread_cond_timedwait(&writer->wake, &writer->mutex, &until);
+    }
+    return writer->stopping || !list_empty(&writer->queue);
+}
+
 static void *writer_main(void *arg)
 {
     struct log_writer *writer = arg;
     struct list batches;
+    bool sealed = false;
     list_init(&batches);
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     while (!writer->stopping || !list_empty(&writer->queue)) {
-        if (list_empty(&writer->queue)) {
+        if (list_empty(&writer->queue) && sealed) {
             CHECK(pthread_cond_wait(&writer->wake, &writer->mutex) == 0);
             continue;
         }
+        bool idle = list_empty(&writer->queue) && !wait_for_batch(writer);
+        if (!idle && list_empty(&writer->queue)) {
+            continue; /* stopping */
+        }
         list_splice(&batches, &writer->queue);
         CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
-        write_batches(writer, &batches);
+        if (idle) {
+            write_seal(writer);
+        } else {
+            write_batches(writer, &batches);
+        }
+        sealed = idle;
         if (segments_wants_prepare(writer->log)) {
             CHECK(pthread_cond_signal(&writer->helper_wake) == 0);
         }
@@ -89,6 +169,29 @@ static void count_failure(struct log_writer *writer, enum err err)
     }
 }
 
+static bool stop_or_work(const struct log_writer *writer)
+{
+    return writer->stopping || writer->keep_after != NULL;
+}
+
+/* With the mutex held: until there is work, or it is time to try again. */
+static void wait_for_work(struct log_writer *writer, bool again)
+{
+    struct timespec until;
+    if (stop_or_work(writer)) {
+        return;
+    }
+    if (!again) {
+        CHECK(pthread_cond_wait(&writer->helper_wake, &writer->mutex) == 0);
+        return;
+    }
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    until.tv_nsec += RETRY_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)pthread_cond_timedwait(&writer->helper_wake, &writer->mutex, &until);
+}
+
 static void *helper_main(void *arg)
 {
     struct log_writer *writer = arg;
@@ -101,11 +204,11 @@ static void *helper_main(void *arg)
             count_failure(writer, segments_drop(writer->log, keep_after));
             free(keep_after);
         }
-        count_failure(writer, segments_prepare(writer->log));
+        enum err err = segments_prepare(writer->log);
+        count_failure(writer, err == ERR_DISK_FULL ? OK : err);
+        atomic_store(&writer->stats.low, err == ERR_DISK_FULL);
         CHECK(pthread_mutex_lock(&writer->mutex) == 0);
-        if (!writer->stopping && writer->keep_after == NULL) {
-            CHECK(pthread_cond_wait(&writer->helper_wake, &writer->mutex) == 0);
-        }
+        wait_for_work(writer, err != OK);
     }
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
     return NULL;
@@ -118,9 +221,13 @@ struct log_writer *log_writer_new(struct segments *log, unsigned groups, struct 
     writer->clock = clock;
     writer->groups = groups;
     list_init(&writer->queue);
+    pthread_condattr_t attr;
     CHECK(pthread_mutex_init(&writer->mutex, NULL) == 0);
-    CHECK(pthread_cond_init(&writer->wake, NULL) == 0);
-    CHECK(pthread_cond_init(&writer->helper_wake, NULL) == 0);
+    CHECK(pthread_condattr_init(&attr) == 0);
+    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    CHECK(pthread_cond_init(&writer->wake, &attr) == 0);
+    CHECK(pthread_cond_init(&writer->helper_wake, &attr) == 0);
+    (void)pthread_condattr_destroy(&attr);
     CHECK(pthread_create(&writer->thread, NULL, writer_main, writer) == 0);
     CHECK(pthread_create(&writer->helper, NULL, helper_main, writer) == 0);
     return writer;

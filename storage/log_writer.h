@@ -1,5 +1,6 @@
 /* The thread that makes log batches durable. Batches of all workers that wait together are one
- * write and one fdatasync (group commit). A second thread prepares and drops segment files. */
+ * write and one fdatasync (group commit). A second thread prepares and drops segment files.
+ * On a full disk it waits for room, nothing is acknowledged meanwhile; a failed write or sync ends it. */
 #ifndef BELFRY_STORAGE_LOG_WRITER_H
 #define BELFRY_STORAGE_LOG_WRITER_H
 
@@ -10,7 +11,8 @@
 #include "storage/segments.h"
 
 /* Owned by the submitter again when done is called, on the writer's thread. Payloads are
- * borrowed until then. err is OK or, from the first failure on, ERR_IO. */
+ * borrowed until then. err is OK; from the first failure on ERR_IO; ERR_DISK_FULL when it was stopped
+ * while it waited for room. */
 struct log_batch {
     struct list link;
     struct segment_record *records;
@@ -20,6 +22,8 @@ struct log_batch {
 
 struct log_writer_stats {
     atomic_uint_fast64_t syncs, records, bytes, sync_ns, sync_ns_max, helper_failures;
+    atomic_int err;  /* enum err: ERR_DISK_FULL while it waits for room, ERR_IO once it has failed for good */
+    atomic_bool low; /* no room on the disk for the next segment file */
 };
 
 struct log_writer; /* opaque */

@@ -4,7 +4,8 @@
  * CRC32C that covers the CRC of its predecessor, so no record can be lost, doubled or moved
  * unseen. Records are written in batches: one write and one fdatasync. The batch number in every
  * record proves that all earlier batches were synced; so a hole followed by a later batch is
- * damage (ERR_CORRUPT), while a torn last batch is the normal end after a crash and is erased.
+ * damage (ERR_CORRUPT), while a torn last batch is the normal end after a crash and is erased. A log
+ * that goes idle gets a seal, a batch of one record, so that there is a later batch soon.
  *
  * The first records of a segment repeat, for every group, its hard state and its last index:
  * older segments can be dropped whole. Used by one thread at a time. */
@@ -14,11 +15,12 @@
 #include "storage/disk.h"
 
 enum segment_record_type {
-    RECORD_SEGMENT = 1, /* opens a segment: index = its number */
+    RECORD_SEGMENT = 1, /* opens a segment: index = its number, term = size of the file */
     RECORD_HARD_STATE,  /* index = the replica voted for, or 0 */
     RECORD_LAST,        /* index, term of the group's last entry when the segment was opened */
     RECORD_ENTRY,       /* a log entry; an index at or below the last one replaces what follows */
-    RECORD_CLEAN        /* the node stopped in order */
+    RECORD_CLEAN,       /* the node stopped in order */
+    RECORD_SEAL         /* written when the log goes idle: what stands before it was synced */
 };
 
 struct segment_record {
@@ -35,24 +37,25 @@ struct segments_options {
     struct disk *disk;
     const char *dir;
     unsigned groups;        /* group numbers are below this */
-    uint64_t segment_bytes; /* size of a segment file */
+    uint64_t segment_bytes; /* size of the segment files made from now on */
 };
 
 /* Opens the log and reports every record in order. On ERR_CORRUPT *out_why names the file, the
- * offset and what is wrong (static buffer of the call, copied by nobody else).
- * Errors: ERR_CORRUPT, ERR_IO, ERR_DISK_FULL. */
+ * offset and what is wrong, and nothing was changed. Errors: ERR_CORRUPT, ERR_IO, ERR_DISK_FULL. */
 enum err segments_open(const struct segments_options *options,
                        void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
                        char *out_why, size_t why_cap) MUST_USE;
 void segments_close(struct segments *log);
 
-/* Adds a record to the batch being built; nothing is written yet. */
-void segments_add(struct segments *log, const struct segment_record *record);
-/* Writes and syncs the batch. After an error the log must not be used again. */
+/* Adds a record to the batch being built; it is durable after segments_commit alone.
+ * ERR_DISK_FULL: there is no room for the next segment file; nothing was added, the same call may be
+ * tried again. ERR_IO: the log must not be used again. */
+enum err segments_add(struct segments *log, const struct segment_record *record) MUST_USE;
+/* Writes and syncs the batch. Errors as above. */
 enum err segments_commit(struct segments *log) MUST_USE;
 
 /* Called by a helper thread: makes the next segment file ready, so that a switch costs nothing.
- * Safe beside segments_commit. */
+ * Safe beside segments_commit. ERR_DISK_FULL leaves nothing behind. */
 enum err segments_prepare(struct segments *log) MUST_USE;
 bool segments_wants_prepare(struct segments *log);
 /* Drops segments all of whose entries are at or below keep_after[group]. Safe beside commit. */

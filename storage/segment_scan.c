@@ -1,0 +1,355 @@
+#include "storage/segment_scan.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/record.h"
+
+enum { HEAD_BYTES = 64 * 1024 }; /* holds any preamble */
+
+/* The file being read. */
+struct cursor {
+    struct segment_scan *scan;
+    uint8_t *data;
+    size_t size, at;
+    uint64_t number;
+    uint32_t chain;
+    bool last_sealed; /* the newest good record closed its batch */
+    uint64_t batch;   /* of the newest good record */
+    size_t batch_at;  /* where its first record stands */
+    size_t records;   /* good ones in this file */
+};
+
+void segment_path(const char *dir, uint64_t number, char *out_path_max)
+{
+    (void)snprintf(out_path_max, PATH_MAX, "%s/%016llx.seg", dir, (unsigned long long)number);
+}
+
+/* ---- the files ---- */
+
+struct numbers {
+    uint64_t *list;
+    size_t len;
+};
+
+static void collect(void *ctx, const char *name)
+{
+    struct numbers *numbers = ctx;
+    unsigned long long number;
+    int end = 0;
+    if (sscanf(name, "%16llx.seg%n", &number, &end) == 1 && end == 20 && strlen(name) == 20 && number > 0) {
+        numbers->list = mem_realloc(numbers->list, (numbers->len + 1) * sizeof *numbers->list);
+        numbers->list[numbers->len++] = number;
+    }
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void push_file(struct segment_scan *scan, uint64_t number)
+{
+    if (scan->files_len == scan->files_cap) {
+        scan->files_cap = scan->files_cap == 0 ? 8 : scan->files_cap * 2;
+        scan->files = mem_realloc(scan->files, scan->files_cap * sizeof *scan->files);
+    }
+    scan->files[scan->files_len++] = (struct segment_file){number, mem_zalloc(scan->groups * sizeof(uint64_t))};
+}
+
+/* ---- records ---- */
+
+static enum err damage(const struct cursor *cursor, const char *what)
+{
+    struct segment_scan *scan = cursor->scan;
+    (void)snprintf(scan->why, sizeof scan->why, "log segment %016llx at offset %zu: %s",
+                   (unsigned long long)cursor->number, cursor->at, what);
+    return ERR_CORRUPT;
+}
+
+/* Is there a record at this offset that is whole in itself? */
+static bool whole_at(const struct cursor *cursor, size_t at, struct record_header *out)
+{
+    if (at > cursor->size || cursor->size - at < sizeof *out) {
+        return false;
+    }
+    memcpy(out, cursor->data + at, sizeof *out);
+    return out->type >= RECORD_SEGMENT && out->type <= RECORD_SEAL && out->group < cursor->scan->groups &&
+           out->length <= cursor->size - at - sizeof *out &&
+           record_crc(out, cursor->data + at + sizeof *out) == out->crc;
+}
+
+static bool all_zero(const uint8_t *data, size_t len)
+{
+    return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
+}
+
+static struct segment_record record_of(const struct cursor *cursor, const struct record_header *header, size_t at)
+{
+    return (struct segment_record){.type = header->type,
+                                   .kind = header->kind,
+                                   .group = header->group,
+                                   .index = header->index,
+                                   .term = header->term,
+                                   .payload = bytes_of(cursor->data + at + sizeof *header, header->length)};
+}
+
+static void note(struct segment_scan *scan, const struct segment_record *record)
+{
+    uint64_t *file_last = &scan->files[scan->files_len - 1].last[record->group];
+    if (record->type == RECORD_ENTRY && record->index > *file_last) {
+        *file_last = record->index;
+    }
+    if (record->type == RECORD_ENTRY || record->type == RECORD_LAST) {
+        scan->last_index[record->group] = record->index;
+        scan->last_term[record->group] = record->term;
+    } else if (record->type == RECORD_HARD_STATE) {
+        scan->hard_term[record->group] = record->term;
+        scan->hard_vote[record->group] = record->index;
+    }
+}
+
+static void take(struct cursor *cursor, const struct record_header *header)
+{
+    struct segment_record record = record_of(cursor, header, cursor->at);
+    note(cursor->scan, &record);
+    cursor->scan->each(cursor->scan->ctx, &record);
+    if (cursor->records == 1 || header->batch != cursor->batch) {
+        cursor->batch_at = cursor->at;
+    }
+    cursor->batch = header->batch;
+    cursor->last_sealed = (header->flags & RECORD_FLAG_LAST) != 0;
+}
+
+static void skip(struct cursor *cursor, const struct record_header *header)
+{
+    cursor->records++;
+    cursor->scan->records++;
+    cursor->at += record_bytes(header->length);
+    cursor->chain = header->crc;
+}
+
+/* The first record is written when the file is made, and synced before the file has its name. */
+static enum err read_head(struct cursor *cursor)
+{
+    struct record_header header;
+    if (!whole_at(cursor, 0, &header) || header.type != RECORD_SEGMENT) {
+        return damage(cursor, "the record that opens the segment is damaged");
+    }
+    if (header.index != cursor->number) {
+        return damage(cursor, "the segment carries another number");
+    }
+    if (header.term != cursor->size) {
+        return damage(cursor, "the file does not have the size it was made with");
+    }
+    skip(cursor, &header);
+    return OK;
+}
+
+static enum err read_records(struct cursor *cursor)
+{
+    struct record_header header;
+    const struct segment_scan *scan = cursor->scan;
+    while (whole_at(cursor, cursor->at, &header)) {
+        if (header.chain != cursor->chain) {
+            return damage(cursor, "a record does not follow its predecessor");
+        }
+        if (header.type == RECORD_SEGMENT) {
+            return damage(cursor, "a segment begins within another");
+        }
+        if (header.batch < cursor->batch) {
+            return damage(cursor, "batch numbers go backwards");
+        }
+        /* Whatever the segments before held at their ends must have been read. */
+        if (header.type == RECORD_LAST && scan->files_len > 1 && header.index != scan->last_index[header.group]) {
+            return damage(cursor, "entries of the segment before are missing");
+        }
+        take(cursor, &header);
+        skip(cursor, &header);
+    }
+    return OK;
+}
+
+/* What follows the last good record is not zero: a torn batch, or damage? Any whole record of a
+ * batch after the torn one proves that the torn one had been synced. */
+static enum err check_tail(const struct cursor *cursor)
+{
+    uint64_t torn = cursor->last_sealed ? cursor->batch + 1 : cursor->batch;
+    for (size_t at = cursor->at; at < cursor->size; at += RECORD_ALIGN) {
+        struct record_header header;
+        if (whole_at(cursor, at, &header) && header.batch > torn) {
+            return damage(cursor, "a record that was synced is damaged");
+        }
+    }
+    return OK;
+}
+
+/* ---- a file ---- */
+
+static enum err load(struct cursor *cursor, uint64_t most)
+{
+    struct disk *disk = cursor->scan->disk;
+    struct disk_file *file;
+    char path[PATH_MAX];
+    uint64_t size;
+    segment_path(cursor->scan->dir, cursor->number, path);
+    TRY(disk->open(disk, path, false, &file));
+    enum err err = disk->size(file, &size);
+    if (err == OK) {
+        size = size < most ? size : most;
+        cursor->data = mem_realloc(cursor->data, (size_t)size + 1);
+        err = disk->read(file, cursor->data, (size_t)size, 0, &cursor->size);
+    }
+    disk->close(file);
+    cursor->at = cursor->batch_at = cursor->records = 0;
+    cursor->chain = 0;
+    return err;
+}
+
+static bool has_preamble(const struct cursor *cursor)
+{
+    struct record_header header;
+    size_t records = 0;
+    for (size_t at = 0; whole_at(cursor, at, &header) && records < record_preamble(cursor->scan->groups); records++) {
+        at += record_bytes(header.length);
+    }
+    return records == record_preamble(cursor->scan->groups);
+}
+
+/* The newest file may be one made ready and never written to, or torn within the first batch, which
+ * begins with the preamble. Not so when there are records of two batches: the first was synced then. */
+static enum err is_unused(struct cursor *cursor, bool *out)
+{
+    struct record_header header;
+    uint64_t batch = 0;
+    TRY(load(cursor, HEAD_BYTES));
+    *out = !has_preamble(cursor);
+    if (!*out) {
+        return OK;
+    }
+    TRY(load(cursor, UINT64_MAX));
+    TRY(read_head(cursor));
+    for (size_t at = cursor->at; at < cursor->size; at += RECORD_ALIGN) {
+        if (!whole_at(cursor, at, &header)) {
+            continue;
+        }
+        if (batch != 0 && header.batch != batch) {
+            return damage(cursor, "a record that was synced is damaged");
+        }
+        batch = header.batch;
+    }
+    return OK;
+}
+
+static enum err read_file(struct cursor *cursor, bool newest)
+{
+    struct segment_scan *scan = cursor->scan;
+    TRY(load(cursor, UINT64_MAX));
+    TRY(read_head(cursor));
+    push_file(scan, cursor->number);
+    TRY(read_records(cursor));
+    bool blank = all_zero(cursor->data + cursor->at, cursor->size - cursor->at);
+    if (!newest && (!blank || cursor->records < record_preamble(scan->groups))) {
+        return damage(cursor, "the segment ends early, though a later one exists");
+    }
+    scan->size = cursor->size;
+    scan->at = cursor->at;
+    scan->tail = blank ? 0 : cursor->size - cursor->at;
+    scan->batch_at = cursor->batch_at;
+    scan->chain = cursor->chain;
+    return check_tail(cursor);
+}
+
+/* ---- all of them ---- */
+
+static void tell_beyond(struct cursor *cursor, const struct numbers *numbers, size_t file)
+{
+    struct record_header header;
+    if (cursor->scan->beyond == NULL) {
+        return;
+    }
+    for (size_t at = cursor->at;; at = 0) {
+        while (at < cursor->size) {
+            bool whole = whole_at(cursor, at, &header);
+            if (whole) {
+                struct segment_record record = record_of(cursor, &header, at);
+                cursor->scan->beyond(cursor->scan->ctx, &record);
+            }
+            at += whole ? record_bytes(header.length) : RECORD_ALIGN;
+        }
+        if (++file >= numbers->len) {
+            return;
+        }
+        cursor->number = numbers->list[file];
+        if (load(cursor, UINT64_MAX) != OK) {
+            return;
+        }
+    }
+}
+
+static enum err read_files(struct cursor *cursor, const struct numbers *numbers)
+{
+    bool unused = false;
+    size_t count = numbers->len;
+    enum err err = OK;
+    if (count > 0) {
+        cursor->number = numbers->list[count - 1];
+        err = is_unused(cursor, &unused);
+        cursor->scan->unused = unused ? cursor->number : 0;
+        count -= unused;
+    }
+    size_t i = count; /* where the damage is */
+    for (size_t at = 0; at < count && err == OK; at++) {
+        i = at;
+        cursor->number = numbers->list[at];
+        cursor->at = 0;
+        err = at > 0 && numbers->list[at] != numbers->list[at - 1] + 1
+                  ? damage(cursor, "the segment before it is missing")
+                  : read_file(cursor, at + 1 == count);
+    }
+    if (err == OK && unused && count > 0 && numbers->list[count] != numbers->list[count - 1] + 1) {
+        cursor->number = numbers->list[count];
+        err = damage(cursor, "the segment before it is missing");
+    }
+    if (err == ERR_CORRUPT) {
+        tell_beyond(cursor, numbers, i);
+    }
+    return err;
+}
+
+enum err segment_scan_run(struct segment_scan *scan)
+{
+    struct numbers numbers = {0};
+    struct cursor cursor = {.scan = scan, .last_sealed = true};
+    size_t size = scan->groups * sizeof(uint64_t);
+    scan->last_index = mem_zalloc(size);
+    scan->last_term = mem_zalloc(size);
+    scan->hard_term = mem_zalloc(size);
+    scan->hard_vote = mem_zalloc(size);
+    scan->oldest = 1;
+    (void)snprintf(scan->why, sizeof scan->why, "the log in %.200s cannot be read", scan->dir);
+    TRY(scan->disk->list(scan->disk, scan->dir, collect, &numbers));
+    if (numbers.len > 0) {
+        qsort(numbers.list, numbers.len, sizeof *numbers.list, by_number);
+        scan->oldest = numbers.list[0];
+    }
+    enum err err = read_files(&cursor, &numbers);
+    scan->batch = cursor.last_sealed ? cursor.batch + 1 : cursor.batch; /* a torn batch is gone on with */
+    free(cursor.data);
+    free(numbers.list);
+    return err;
+}
+
+void segment_scan_close(struct segment_scan *scan)
+{
+    for (size_t i = 0; i < scan->files_len; i++) {
+        free(scan->files[i].last);
+    }
+    free(scan->files);
+    free(scan->last_index);
+    free(scan->last_term);
+    free(scan->hard_term);
+    free(scan->hard_vote);
+}
