@@ -9,10 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "storage/row.h"
 
-enum { PREFIX_BYTES = 3, SUM_BYTES = 8, KEY_MAX = 511, TABLE_BOOK = 0, MAX_READERS = 256 };
+enum { MAX_READERS = 256 };
 
 static const char book_key[] = "partition";
 
@@ -29,7 +28,7 @@ struct view_owner {
     MDB_dbi dbi;
     struct state *state; /* of a writer; NULL for a reader */
     struct view *views;
-    uint8_t last_key[KEY_MAX];
+    uint8_t last_key[ROW_KEY_MAX];
 };
 
 struct state {
@@ -65,31 +64,25 @@ static enum err err_of(int rc)
 
 static size_t make_key(uint8_t *out, unsigned partition, uint8_t table, struct bytes key)
 {
-    CHECK(key.len <= KEY_MAX - PREFIX_BYTES);
+    CHECK(key.len <= ROW_KEY_MAX - ROW_PREFIX_BYTES);
     out[0] = (uint8_t)(partition >> 8);
     out[1] = (uint8_t)partition;
     out[2] = table;
     if (key.len > 0) {
-        memcpy(out + PREFIX_BYTES, key.ptr, key.len);
+        memcpy(out + ROW_PREFIX_BYTES, key.ptr, key.len);
     }
-    return PREFIX_BYTES + key.len;
+    return ROW_PREFIX_BYTES + key.len;
 }
 
-static uint64_t checksum(MDB_val key, struct bytes value)
+static struct bytes bytes_val(MDB_val val)
 {
-    uint64_t seed = XXH3_64bits(key.mv_data, key.mv_size);
-    return XXH3_64bits_withSeed(value.ptr, value.len, seed);
+    return bytes_of(val.mv_data, val.mv_size);
 }
 
 static enum err open_value(MDB_val key, MDB_val raw, struct bytes *out)
 {
     uint64_t sum;
-    if (raw.mv_size < SUM_BYTES) {
-        return ERR_CORRUPT;
-    }
-    memcpy(&sum, raw.mv_data, SUM_BYTES);
-    *out = bytes_of((const uint8_t *)raw.mv_data + SUM_BYTES, raw.mv_size - SUM_BYTES);
-    return checksum(key, *out) == sum ? OK : ERR_CORRUPT;
+    return row_open(bytes_val(key), bytes_val(raw), out, &sum);
 }
 
 static struct view *view_of(struct rows *rows)
@@ -100,8 +93,8 @@ static struct view *view_of(struct rows *rows)
 static enum err view_get(struct rows *rows, uint8_t table, struct bytes key, struct bytes *out)
 {
     struct view *view = view_of(rows);
-    uint8_t raw_key[KEY_MAX];
-    if (key.len > KEY_MAX - PREFIX_BYTES) {
+    uint8_t raw_key[ROW_KEY_MAX];
+    if (key.len > ROW_KEY_MAX - ROW_PREFIX_BYTES) {
         return ERR_NOT_FOUND;
     }
     MDB_val k = {make_key(raw_key, view->partition, table, key), raw_key}, v;
@@ -122,13 +115,13 @@ static enum err cursor_of(struct view_owner *owner, MDB_cursor **out)
 static enum err found(struct view *view, uint8_t table, MDB_val k, MDB_val v, struct bytes *out_key,
                       struct bytes *out_value)
 {
-    uint8_t prefix[PREFIX_BYTES];
+    uint8_t prefix[ROW_PREFIX_BYTES];
     (void)make_key(prefix, view->partition, table, BYTES_NONE);
-    if (k.mv_size < PREFIX_BYTES || memcmp(k.mv_data, prefix, PREFIX_BYTES) != 0) {
+    if (k.mv_size < ROW_PREFIX_BYTES || memcmp(k.mv_data, prefix, ROW_PREFIX_BYTES) != 0) {
         return ERR_NOT_FOUND;
     }
     memcpy(view->owner->last_key, k.mv_data, k.mv_size);
-    *out_key = bytes_of(view->owner->last_key + PREFIX_BYTES, k.mv_size - PREFIX_BYTES);
+    *out_key = bytes_of(view->owner->last_key + ROW_PREFIX_BYTES, k.mv_size - ROW_PREFIX_BYTES);
     return open_value(k, v, out_value);
 }
 
@@ -137,7 +130,7 @@ static enum err view_ceil(struct rows *rows, uint8_t table, struct bytes from, s
 {
     struct view *view = view_of(rows);
     MDB_cursor *cursor;
-    uint8_t raw_key[KEY_MAX];
+    uint8_t raw_key[ROW_KEY_MAX];
     TRY(cursor_of(view->owner, &cursor));
     MDB_val k = {make_key(raw_key, view->partition, table, from), raw_key}, v;
     TRY(err_of(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)));
@@ -149,7 +142,7 @@ static enum err view_below(struct rows *rows, uint8_t table, struct bytes before
 {
     struct view *view = view_of(rows);
     MDB_cursor *cursor;
-    uint8_t raw_key[KEY_MAX];
+    uint8_t raw_key[ROW_KEY_MAX];
     TRY(cursor_of(view->owner, &cursor));
     MDB_val k = {make_key(raw_key, view->partition, table, before), raw_key}, v;
     int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
@@ -173,7 +166,7 @@ static enum err forget(struct view *view, MDB_val *k, uint8_t table)
     TRY(err_of(mdb_get(view->owner->txn, view->owner->dbi, k, &v)));
     TRY(open_value(*k, v, &old));
     uint64_t sum;
-    memcpy(&sum, v.mv_data, SUM_BYTES);
+    memcpy(&sum, v.mv_data, ROW_SUM_BYTES);
     struct state_partition *book = edit(view->owner->state, view->partition);
     book->set_hash -= sum;
     book->counts[table]--;
@@ -183,21 +176,21 @@ static enum err forget(struct view *view, MDB_val *k, uint8_t table)
 static enum err view_put(struct rows *rows, uint8_t table, struct bytes key, struct bytes value)
 {
     struct view *view = view_of(rows);
-    uint8_t raw_key[KEY_MAX];
-    CHECK(table != TABLE_BOOK && table < STATE_TABLES);
+    uint8_t raw_key[ROW_KEY_MAX];
+    CHECK(table != ROW_TABLE_BOOK && table < STATE_TABLES);
     MDB_val k = {make_key(raw_key, view->partition, table, key), raw_key};
     enum err err = forget(view, &k, table);
     if (err != OK && err != ERR_NOT_FOUND) {
         return err;
     }
-    uint64_t sum = checksum(k, value);
+    uint64_t sum = row_sum(bytes_val(k), value);
     /* The value may point into the map, where a put can move it: copy it first. */
     struct bytes copy = bytes_of(mem_copy(value.ptr, value.len), value.len);
-    MDB_val v = {SUM_BYTES + value.len, NULL};
+    MDB_val v = {ROW_SUM_BYTES + value.len, NULL};
     err = err_of(mdb_put(view->owner->txn, view->owner->dbi, &k, &v, MDB_RESERVE));
     if (err == OK) {
-        memcpy(v.mv_data, &sum, SUM_BYTES);
-        memcpy((uint8_t *)v.mv_data + SUM_BYTES, copy.ptr, copy.len);
+        memcpy(v.mv_data, &sum, ROW_SUM_BYTES);
+        memcpy((uint8_t *)v.mv_data + ROW_SUM_BYTES, copy.ptr, copy.len);
         struct state_partition *book = edit(view->owner->state, view->partition);
         book->set_hash += sum;
         book->counts[table]++;
@@ -209,7 +202,7 @@ static enum err view_put(struct rows *rows, uint8_t table, struct bytes key, str
 static enum err view_del(struct rows *rows, uint8_t table, struct bytes key)
 {
     struct view *view = view_of(rows);
-    uint8_t raw_key[KEY_MAX];
+    uint8_t raw_key[ROW_KEY_MAX];
     MDB_val k = {make_key(raw_key, view->partition, table, key), raw_key};
     TRY(forget(view, &k, table));
     return err_of(mdb_del(view->owner->txn, view->owner->dbi, &k, NULL));
@@ -239,8 +232,8 @@ static void owner_end(struct view_owner *owner)
 
 static enum err load_book(MDB_txn *txn, MDB_dbi dbi, unsigned partition, struct state_partition *out)
 {
-    uint8_t raw_key[KEY_MAX];
-    MDB_val k = {make_key(raw_key, partition, TABLE_BOOK, BYTES_LIT(book_key)), raw_key}, v;
+    uint8_t raw_key[ROW_KEY_MAX];
+    MDB_val k = {make_key(raw_key, partition, ROW_TABLE_BOOK, BYTES_LIT(book_key)), raw_key}, v;
     struct bytes value;
     enum err err = err_of(mdb_get(txn, dbi, &k, &v));
     if (err == ERR_NOT_FOUND) {
@@ -389,14 +382,14 @@ static void writer_end(struct state *state, bool committed)
 
 static enum err save_book(struct state *state, unsigned partition)
 {
-    uint8_t raw_key[KEY_MAX];
-    MDB_val k = {make_key(raw_key, partition, TABLE_BOOK, BYTES_LIT(book_key)), raw_key};
+    uint8_t raw_key[ROW_KEY_MAX];
+    MDB_val k = {make_key(raw_key, partition, ROW_TABLE_BOOK, BYTES_LIT(book_key)), raw_key};
     struct bytes value = bytes_of(&state->books[partition], sizeof state->books[partition]);
-    uint64_t sum = checksum(k, value);
-    MDB_val v = {SUM_BYTES + value.len, NULL};
+    uint64_t sum = row_sum(bytes_val(k), value);
+    MDB_val v = {ROW_SUM_BYTES + value.len, NULL};
     TRY(err_of(mdb_put(state->writer.txn, state->writer.dbi, &k, &v, MDB_RESERVE)));
-    memcpy(v.mv_data, &sum, SUM_BYTES);
-    memcpy((uint8_t *)v.mv_data + SUM_BYTES, value.ptr, value.len);
+    memcpy(v.mv_data, &sum, ROW_SUM_BYTES);
+    memcpy((uint8_t *)v.mv_data + ROW_SUM_BYTES, value.ptr, value.len);
     return OK;
 }
 
@@ -484,36 +477,6 @@ enum err state_reader_partition(struct state_reader *reader, unsigned partition,
 {
     CHECK(reader->open);
     return load_book(reader->owner.txn, reader->owner.dbi, partition, out);
-}
-
-enum err state_verify(struct state *state, unsigned partition)
-{
-    struct state_reader *reader;
-    struct state_partition book, seen = {0};
-    TRY(state_reader_new(state, &reader));
-    enum err err = state_reader_renew(reader);
-    if (err == OK) {
-        err = state_reader_partition(reader, partition, &book);
-    }
-    uint8_t raw_key[KEY_MAX];
-    MDB_val k = {make_key(raw_key, partition, 1, BYTES_NONE), raw_key}, v;
-    int rc = err == OK ? mdb_cursor_get(reader->owner.cursor, &k, &v, MDB_SET_RANGE) : MDB_NOTFOUND;
-    while (rc == 0 && err == OK && k.mv_size >= PREFIX_BYTES && memcmp(k.mv_data, raw_key, 2) == 0) {
-        struct bytes value;
-        uint64_t sum;
-        err = open_value(k, v, &value);
-        if (err == OK) {
-            memcpy(&sum, v.mv_data, SUM_BYTES);
-            seen.set_hash += sum;
-            seen.counts[((const uint8_t *)k.mv_data)[2] % STATE_TABLES]++;
-        }
-        rc = mdb_cursor_get(reader->owner.cursor, &k, &v, MDB_NEXT);
-    }
-    if (err == OK && (seen.set_hash != book.set_hash || memcmp(seen.counts, book.counts, sizeof seen.counts) != 0)) {
-        err = ERR_CORRUPT;
-    }
-    state_reader_free(reader);
-    return err;
 }
 
 /* ---- durable points ----

@@ -79,7 +79,4 @@ enum err state_meta_restore(const char *dir, struct bytes meta) MUST_USE;
 /* Deletes the data file: the log holds everything. */
 enum err state_erase(const char *dir) MUST_USE;
 
-/* Reads every row and recomputes the set hash. Errors: ERR_CORRUPT. */
-enum err state_verify(struct state *state, unsigned partition) MUST_USE;
-
 #endif

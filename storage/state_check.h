@@ -1,0 +1,26 @@
+/* Is the state file whole? Reads all of it without LMDB (tree.h), every row with its checksum, and
+ * compares each partition's rows with its bookkeeping row: their number a table and their set hash.
+ * Nothing writes to the file meanwhile, and nothing is changed. */
+#ifndef BELFRY_STORAGE_STATE_CHECK_H
+#define BELFRY_STORAGE_STATE_CHECK_H
+
+#include "storage/state.h"
+#include "storage/tree.h"
+
+struct state_check {
+    const char *dir; /* of data.mdb */
+    unsigned partitions;
+    /* Every fault; partition -1: of the file as a whole, LMDB must not open it. */
+    void (*fault)(void *ctx, int partition, const char *text);
+    /* NULL, or every row that is good, bookkeeping excluded. */
+    void (*row)(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value);
+    void *ctx;
+    /* Found: */
+    struct state_partition *books; /* the bookkeeping rows; zero where there is none. The caller's memory */
+    struct tree_stats stats;
+};
+
+/* OK also when faults were told. Errors: ERR_NOT_FOUND, ERR_IO. */
+enum err state_check_run(struct state_check *check) MUST_USE;
+
+#endif

@@ -1,0 +1,426 @@
+#include "storage/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    PAGE = TREE_PAGE_BYTES,
+    HEAD = 16,     /* page header */
+    NODE_HEAD = 8, /* node header */
+    BRANCH = 1,
+    LEAF = 2,
+    OVERFLOW = 4,
+    META = 8,
+    NODE_BIG = 1, /* the value is in overflow pages */
+    DEPTH_MAX = 32,
+    KEY_MAX = 511,
+    FAULTS_MAX = 50,
+    META_FIXED_END = 32, /* magic, version, address: the same in both meta pages */
+    META_DBS = 40,
+    META_END = 152
+};
+static const uint64_t no_page = UINT64_MAX;
+static const uint32_t meta_magic = 0xBEEFC0DE;
+
+struct db { /* as in the file */
+    uint32_t pad;
+    uint16_t flags, depth;
+    uint64_t branch, leaf, overflow, entries, root;
+};
+_Static_assert(sizeof(struct db) == 48, "MDB_db is 48 bytes");
+
+struct meta {
+    struct db free, main;
+    uint64_t last_page, txn;
+};
+
+struct walk {
+    const struct tree_visit *visit;
+    int fd;
+    unsigned faults;
+    struct meta meta;
+    uint8_t *used; /* a bit a page */
+    uint8_t *levels[DEPTH_MAX];
+    struct buf big; /* a value from overflow pages */
+    enum err err;
+    /* of the tree being walked */
+    struct db seen;
+    unsigned depth;
+    void (*row)(struct walk *walk, struct bytes key, struct bytes value);
+    uint8_t last_key[KEY_MAX];
+    size_t last_key_len;
+    bool any, integer_keys;
+    uint64_t pages;
+};
+
+static void fault(struct walk *walk, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void fault(struct walk *walk, const char *fmt, ...)
+{
+    char text[200];
+    va_list args;
+    if (walk->faults++ < FAULTS_MAX) {
+        va_start(args, fmt);
+        (void)vsnprintf(text, sizeof text, fmt, args);
+        va_end(args);
+        walk->visit->fault(walk->visit->ctx, text);
+    }
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static uint16_t get16(const uint8_t *at)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* Reads pages; false, with a fault told, when they are not all there. */
+static bool read_pages(struct walk *walk, uint64_t page, uint64_t count, uint8_t *out)
+{
+    size_t done = 0, len = (size_t)count * PAGE;
+    while (done < len) {
+        ssize_t n = pread(walk->fd, out + done, len - done, (off_t)(page * PAGE + done));
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            fault(walk, "page %llu cannot be read: %s", (unsigned long long)page,
+                  n == 0 ? "the file is too short" : strerror(errno));
+            return false;
+        }
+        done += (size_t)n;
+    }
+    return true;
+}
+
+/* Marks pages as used by the tree; false when one of them cannot be, or is already. */
+static bool claim(struct walk *walk, uint64_t page, uint64_t count, const char *as)
+{
+    if (page < 2 || page > walk->meta.last_page || count > walk->meta.last_page + 1 - page) {
+        fault(walk, "page %llu (%s) is not within the file", (unsigned long long)page, as);
+        return false;
+    }
+    for (uint64_t i = page; i < page + count; i++) {
+        if ((walk->used[i / 8] & 1U << i % 8) != 0) {
+            fault(walk, "page %llu (%s) is used twice", (unsigned long long)i, as);
+            return false;
+        }
+        walk->used[i / 8] |= (uint8_t)(1U << i % 8);
+    }
+    walk->pages += count;
+    return true;
+}
+
+/* ---- nodes ---- */
+
+struct node {
+    const uint8_t *at;
+    uint16_t flags, key_len;
+    const uint8_t *key;
+};
+
+static unsigned key_count(const uint8_t *page)
+{
+    return (unsigned)(get16(page + 12) - HEAD) / 2;
+}
+
+/* The i-th node; false when it is not within the page. */
+static bool node_at(const uint8_t *page, unsigned i, struct node *out)
+{
+    uint16_t offset = get16(page + HEAD + 2 * i);
+    if (offset < get16(page + 14) || offset > PAGE - NODE_HEAD) {
+        return false;
+    }
+    out->at = page + offset;
+    out->flags = get16(out->at + 4);
+    out->key_len = get16(out->at + 6);
+    out->key = out->at + NODE_HEAD;
+    return out->key_len <= KEY_MAX && offset + NODE_HEAD + out->key_len <= PAGE;
+}
+
+static int compare(const struct walk *walk, struct bytes a, struct bytes b)
+{
+    if (walk->integer_keys && a.len == 8 && b.len == 8) {
+        uint64_t x = get64(a.ptr), y = get64(b.ptr);
+        return (x > y) - (x < y);
+    }
+    return bytes_cmp(a, b);
+}
+
+static bool big_value(struct walk *walk, uint64_t page, size_t len, struct bytes *out)
+{
+    uint64_t count = (HEAD - 1 + (uint64_t)len) / PAGE + 1;
+    if (!claim(walk, page, count, "overflow")) {
+        return false;
+    }
+    walk->big.len = 0;
+    uint8_t *to = buf_room(&walk->big, (size_t)count * PAGE);
+    if (!read_pages(walk, page, count, to)) {
+        return false;
+    }
+    if (get64(to) != page || get16(to + 10) != OVERFLOW || get32(to + 12) != count) {
+        fault(walk, "page %llu (overflow): its header is damaged", (unsigned long long)page);
+        return false;
+    }
+    walk->seen.overflow += count;
+    *out = bytes_of(to + HEAD, len);
+    return true;
+}
+
+static void leaf_row(struct walk *walk, uint64_t page, const uint8_t *data, unsigned i)
+{
+    struct node node;
+    struct bytes value;
+    if (!node_at(data, i, &node)) {
+        fault(walk, "page %llu (leaf): entry %u is not within the page", (unsigned long long)page, i);
+        return;
+    }
+    size_t len = (size_t)get32(node.at), room = (size_t)(data + PAGE - node.key) - node.key_len;
+    struct bytes key = bytes_of(node.key, node.key_len);
+    if ((node.flags & ~NODE_BIG) != 0 || ((node.flags & NODE_BIG) != 0 ? room < 8 : room < len)) {
+        fault(walk, "page %llu (leaf): entry %u is damaged", (unsigned long long)page, i);
+        return;
+    }
+    if (walk->any && compare(walk, bytes_of(walk->last_key, walk->last_key_len), key) >= 0) {
+        fault(walk, "page %llu (leaf): the keys are not in order at entry %u", (unsigned long long)page, i);
+        return;
+    }
+    memcpy(walk->last_key, key.ptr, key.len);
+    walk->last_key_len = key.len;
+    walk->any = true;
+    value = bytes_of(node.key + node.key_len, len);
+    if ((node.flags & NODE_BIG) != 0 && !big_value(walk, get64(node.key + node.key_len), len, &value)) {
+        return;
+    }
+    walk->seen.entries++;
+    walk->row(walk, key, value);
+}
+
+/* ---- pages ---- */
+
+static void walk_page(struct walk *walk, uint64_t page, unsigned level, struct bytes from, struct bytes before);
+
+/* Every key below a child is at or after its separator and before the next one. */
+static void branch_children(struct walk *walk, uint64_t page, const uint8_t *data, unsigned level, struct bytes from,
+                            struct bytes before)
+{
+    struct node node, next;
+    unsigned count = key_count(data);
+    for (unsigned i = 0; i < count; i++) {
+        if (!node_at(data, i, &node) || (i + 1 < count && !node_at(data, i + 1, &next))) {
+            fault(walk, "page %llu (branch): entry %u is not within the page", (unsigned long long)page, i);
+            return;
+        }
+        struct bytes low = i == 0 ? from : bytes_of(node.key, node.key_len);
+        struct bytes high = i + 1 < count ? bytes_of(next.key, next.key_len) : before;
+        bool ordered = (low.ptr == NULL || high.ptr == NULL || compare(walk, low, high) < 0) &&
+                       (low.ptr == NULL || from.ptr == NULL || compare(walk, from, low) <= 0);
+        if (!ordered) {
+            fault(walk, "page %llu (branch): the keys are not in order at entry %u", (unsigned long long)page, i);
+        }
+        walk_page(walk, get32(node.at) | (uint64_t)node.flags << 32, level + 1, low, high);
+    }
+}
+
+static void leaf_rows(struct walk *walk, uint64_t page, const uint8_t *data, struct bytes from, struct bytes before)
+{
+    struct node node;
+    unsigned count = key_count(data);
+    for (unsigned i = 0; i < count; i++) {
+        bool within = !node_at(data, i, &node) ||
+                      ((from.ptr == NULL || compare(walk, from, bytes_of(node.key, node.key_len)) <= 0) &&
+                       (before.ptr == NULL || compare(walk, bytes_of(node.key, node.key_len), before) < 0));
+        if (!within) {
+            fault(walk, "page %llu (leaf): entry %u is not where its branch says", (unsigned long long)page, i);
+        }
+        leaf_row(walk, page, data, i);
+    }
+}
+
+static void walk_page(struct walk *walk, uint64_t page, unsigned level, struct bytes from, struct bytes before)
+{
+    bool leaf = level + 1 == walk->depth;
+    const char *as = leaf ? "leaf" : "branch";
+    if (!claim(walk, page, 1, as)) {
+        return;
+    }
+    if (walk->levels[level] == NULL) {
+        walk->levels[level] = mem_alloc(PAGE);
+    }
+    uint8_t *data = walk->levels[level];
+    if (!read_pages(walk, page, 1, data)) {
+        return;
+    }
+    uint16_t lower = get16(data + 12), upper = get16(data + 14);
+    bool good = get64(data) == page && get16(data + 10) == (leaf ? LEAF : BRANCH) && lower >= HEAD && lower <= upper &&
+                upper <= PAGE && lower % 2 == 0 && key_count(data) >= 1;
+    if (!good) {
+        fault(walk, "page %llu (%s): its header is damaged", (unsigned long long)page, as);
+        return;
+    }
+    if (leaf) {
+        walk->seen.leaf++;
+        leaf_rows(walk, page, data, from, before);
+    } else {
+        walk->seen.branch++;
+        branch_children(walk, page, data, level, from, before);
+    }
+}
+
+static void walk_tree(struct walk *walk, const struct db *db, const char *name,
+                      void (*row)(struct walk *, struct bytes, struct bytes))
+{
+    walk->seen = (struct db){0};
+    walk->depth = db->depth;
+    walk->row = row;
+    walk->any = false;
+    walk->integer_keys = row != NULL && db == &walk->meta.free;
+    if ((db->root == no_page) != (db->depth == 0) || db->depth > DEPTH_MAX) {
+        fault(walk, "meta page: the root of the %s tree is damaged", name);
+        return;
+    }
+    if (db->depth > 0) {
+        walk_page(walk, db->root, 0, BYTES_NONE, BYTES_NONE);
+    }
+    const struct db *seen = &walk->seen;
+    if (seen->branch != db->branch || seen->leaf != db->leaf || seen->overflow != db->overflow ||
+        seen->entries != db->entries) {
+        fault(walk,
+              "the %s tree has %llu branch, %llu leaf, %llu overflow pages and %llu entries; its meta page says "
+              "%llu, %llu, %llu and %llu",
+              name, (unsigned long long)seen->branch, (unsigned long long)seen->leaf,
+              (unsigned long long)seen->overflow, (unsigned long long)seen->entries, (unsigned long long)db->branch,
+              (unsigned long long)db->leaf, (unsigned long long)db->overflow, (unsigned long long)db->entries);
+    }
+}
+
+static void main_row(struct walk *walk, struct bytes key, struct bytes value)
+{
+    walk->visit->row(walk->visit->ctx, key, value);
+}
+
+/* A record of free pages: how many, then their numbers, highest first. */
+static void free_row(struct walk *walk, struct bytes key, struct bytes value)
+{
+    uint64_t count = value.len < 8 ? 0 : get64(value.ptr);
+    if (key.len != 8 || value.len < 8 || count > (value.len - 8) / 8 || get64(key.ptr) > walk->meta.txn) {
+        fault(walk, "the list of free pages is damaged");
+        return;
+    }
+    for (uint64_t i = 1; i <= count; i++) {
+        if (!claim(walk, get64(value.ptr + 8 * i), 1, "free")) {
+            return;
+        }
+    }
+}
+
+/* ---- meta pages ---- */
+
+static bool parse_meta(const uint8_t *page, struct meta *out)
+{
+    if (get16(page + 10) != META || get32(page + 16) != meta_magic || get32(page + 20) != 1) {
+        return false;
+    }
+    memcpy(&out->free, page + META_DBS, sizeof out->free);
+    memcpy(&out->main, page + META_DBS + sizeof out->free, sizeof out->main);
+    out->last_page = get64(page + 136);
+    out->txn = get64(page + 144);
+    return true;
+}
+
+bool tree_meta_txn(struct bytes meta, uint64_t *out)
+{
+    struct meta parsed;
+    bool good = meta.len == PAGE && parse_meta(meta.ptr, &parsed);
+    *out = good ? parsed.txn : 0;
+    return good;
+}
+
+static bool is_blank(const uint8_t *from, const uint8_t *to)
+{
+    while (from < to && *from == 0) {
+        from++;
+    }
+    return from == to;
+}
+
+/* Both meta pages must be right, and of neighbouring transactions in their own slots: otherwise LMDB
+ * might open an older one than was written, and nobody would know. */
+static bool read_meta(struct walk *walk)
+{
+    uint8_t pages[2 * PAGE];
+    struct meta metas[2];
+    if (!read_pages(walk, 0, 2, pages)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < 2; i++) {
+        const uint8_t *page = pages + i * PAGE;
+        bool good = parse_meta(page, &metas[i]) && get64(page) == i && is_blank(page + META_END, page + PAGE) &&
+                    metas[i].free.pad == PAGE && metas[i].last_page >= 1 &&
+                    memcmp(page + HEAD, pages + HEAD, META_FIXED_END - HEAD) == 0;
+        if (!good) {
+            fault(walk, "page %llu (meta) is damaged", (unsigned long long)i);
+            return false;
+        }
+    }
+    uint64_t zero = metas[0].txn, one = metas[1].txn;
+    bool fresh = zero == 0 && one == 0;
+    bool neighbours = zero % 2 == 0 && one % 2 == 1 && (zero + 1 == one || one + 1 == zero);
+    if (!fresh && !neighbours) {
+        fault(walk, "the meta pages are of transactions %llu and %llu: one of them is damaged",
+              (unsigned long long)zero, (unsigned long long)one);
+        return false;
+    }
+    walk->meta = metas[one > zero];
+    return true;
+}
+
+static bool fits_file(struct walk *walk)
+{
+    struct stat st;
+    if (fstat(walk->fd, &st) != 0 || walk->meta.last_page >= (uint64_t)st.st_size / PAGE) {
+        fault(walk, "the file is too short: it ends before page %llu", (unsigned long long)walk->meta.last_page);
+        return false;
+    }
+    return true;
+}
+
+enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree_stats *out)
+{
+    struct walk walk = {.visit = visit};
+    *out = (struct tree_stats){0};
+    walk.fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (walk.fd < 0) {
+        return errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
+    }
+    if (read_meta(&walk) && fits_file(&walk)) {
+        walk.used = mem_zalloc((size_t)(walk.meta.last_page / 8) + 1);
+        walk_tree(&walk, &walk.meta.main, "main", main_row);
+        *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries};
+        walk_tree(&walk, &walk.meta.free, "free", free_row);
+    }
+    for (size_t i = 0; i < DEPTH_MAX; i++) {
+        free(walk.levels[i]);
+    }
+    buf_free(&walk.big);
+    free(walk.used);
+    (void)close(walk.fd);
+    return OK;
+}
