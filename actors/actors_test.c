@@ -86,6 +86,27 @@ static void world_close(struct world *world)
     model_rows_close(&world->replicas[1].rows);
 }
 
+/* Some rows are lost to damage: what is left is mended, and goes on as if nothing had been. */
+static void lose_rows(struct world *world)
+{
+    struct rows *rows[2] = {&world->replicas[0].rows.rows, &world->replicas[1].rows.rows};
+    struct arena arena = {0};
+    for (uint64_t n = 1 + below(&world->random, 5); n > 0 && world->replicas[0].rows.len > 0; n--) {
+        const struct model_row *row = &world->replicas[0].rows.list[below(&world->random, world->replicas[0].rows.len)];
+        uint8_t table = row->table;
+        struct bytes key = arena_copy(&arena, row->key);
+        assert_int_equal(rows_del(rows[0], table, key), OK);
+        assert_int_equal(rows_del(rows[1], table, key), OK);
+    }
+    for (size_t k = 0; kinds[k] != NULL; k++) {
+        for (int replica = 0; replica < 2 && kinds[k]->mend != NULL; replica++) {
+            assert_int_equal(kinds[k]->mend(rows[replica]), OK);
+            assert_int_equal(kinds[k]->check(rows[replica], &arena), OK);
+        }
+    }
+    arena_close(&arena);
+}
+
 enum { ACCOUNTS = 6, NAMES = 4 };
 
 static struct id account_id(uint64_t n)
@@ -177,6 +198,9 @@ static void test_reminders_keep_their_invariants(void **state)
                              OK);
             reply_close(&reply);
         }
+        if (below(&world.random, 200) == 0) {
+            lose_rows(&world);
+        }
     }
     assert_true(world.results[OK] > 300 && world.results[ERR_NOT_FOUND] > 0 && world.results[ERR_FORBIDDEN] > 0 &&
                 world.results[ERR_INVALID_FIELDS] > 0);
@@ -222,6 +246,9 @@ static void test_names_and_accounts_settle(void **state)
         case 5: (void)run(&world, &auth_kind, AUTH_CONFIRM_NAME, bytes_str(key), in.account, &in, &reply); break;
         }
         reply_close(&reply);
+        if (below(&world.random, 200) == 0) {
+            lose_rows(&world);
+        }
     }
     assert_true(world.results[OK] > 50 && world.results[ERR_CONFLICT] > 0 && world.results[ERR_USERNAME_TAKEN] > 0 &&
                 world.results[ERR_EMAIL_TAKEN] > 0);

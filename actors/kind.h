@@ -228,6 +228,9 @@ struct kind {
     const struct chore *chores;
     /* The invariants of a partition's rows; tests run it after every command. */
     enum err (*check)(struct rows *rows, struct arena *arena);
+    /* Rows of the partition were lost to damage: makes the rest fit together again, so that check holds
+     * and no reducer meets half of something. `belfry recover` calls it. NULL: any rows fit. */
+    enum err (*mend)(struct rows *rows);
 };
 
 /* Work that must be taken up again when whoever began it died: looked for on the partition's

@@ -112,7 +112,7 @@ int main(int argc, char **argv)
     }
     CHECK(disk_posix()->make_dir(disk_posix(), argv[1]) == OK);
     (void)snprintf(path, sizeof path, "%s/log", argv[1]);
-    struct segments_options log_options = {disk_posix(), path, 1, LIMIT_SEGMENT_BYTES};
+    struct segments_options log_options = {disk_posix(), path, 1, LIMIT_SEGMENT_MIB << 20};
     CHECK(segments_open(&log_options, ignore, NULL, &segments, why, sizeof why) == OK);
     (void)snprintf(path, sizeof path, "%s/state", argv[1]);
     struct state_options state_options = {path, 1, LIMIT_MAP_BYTES, 0};

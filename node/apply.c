@@ -283,8 +283,8 @@ static enum err run_command(struct state *state, const struct apply_context *con
     const struct state_partition *book = state_partition_edit(state, group);
     uint64_t before = book->set_hash;
     TRY(run_reducer(rows, context, group, entry, command, op, entry->index - book->stamped_index, out));
-    if (out->err != OK) {
-        CHECK(book->set_hash == before); /* a reducer checks before it writes: it has changed nothing */
+    if (out->err != OK && book->set_hash != before) {
+        return ERR_CORRUPT; /* a reducer checks before it writes: rows it relies on are not there */
     }
     return idem && err_status(out->err) < 500 && (op->flags & OP_SECRET) == 0 ? idem_keep(rows, command, out) : OK;
 }
@@ -329,12 +329,12 @@ static enum err apply_command(struct state *state, const struct apply_context *c
     return put_answer(rows, TABLE_REQUESTS, id_bytes(&command.request_id), &answer);
 }
 
-static enum err apply_change(struct state *state, uint16_t group, const struct apply_entry *entry)
+enum err apply_put_configuration(struct rows *rows, uint64_t index, struct bytes encoded)
 {
     struct buf row = {0};
-    buf_add(&row, &entry->index, sizeof entry->index);
-    buf_add_bytes(&row, entry->payload);
-    enum err err = rows_put(state_rows(state, group), TABLE_CONFIGURATION, BYTES_LIT("configuration"), buf_bytes(&row));
+    buf_add(&row, &index, sizeof index);
+    buf_add_bytes(&row, encoded);
+    enum err err = rows_put(rows, TABLE_CONFIGURATION, BYTES_LIT("configuration"), buf_bytes(&row));
     buf_free(&row);
     return err;
 }
@@ -354,7 +354,7 @@ enum err apply_configuration(struct rows *rows, struct bytes *out_encoded, uint6
 enum err apply_entry(void *ctx, struct state *state, uint16_t group, struct apply_entry *entry)
 {
     if (entry->kind == ENTRY_CHANGE) {
-        return apply_change(state, group, entry);
+        return apply_put_configuration(state_rows(state, group), entry->index, entry->payload);
     }
     if (entry->kind != ENTRY_COMMAND) {
         return OK;

@@ -36,6 +36,7 @@ enum err apply_entry(void *ctx, struct state *state, uint16_t group, struct appl
 void apply_drop(void *ctx, struct apply_entry *entry);
 
 /* The configuration row. */
+enum err apply_put_configuration(struct rows *rows, uint64_t index, struct bytes encoded) MUST_USE;
 enum err apply_configuration(struct rows *rows, struct bytes *out_encoded, uint64_t *out_index) MUST_USE;
 
 #endif

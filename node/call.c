@@ -4,6 +4,7 @@
 
 #include "node/command.h"
 #include "node/crypto/hashers.h"
+#include "node/damage.h"
 #include "node/guard.h"
 
 static void run_script(struct call *call);
@@ -47,7 +48,7 @@ static void finish(struct call *call, enum err err)
     CHECK(!call->finished);
     call->finished = true;
     detach(call);
-    call->err = err;
+    call->err = err == ERR_CORRUPT && damage_any(call->worker->node->damage) ? ERR_QUARANTINED : err;
     call->done(call);
 }
 
@@ -109,6 +110,9 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
     uint64_t one;
     call->read_first = first;
     call->read_last = last;
+    if (call->local) {
+        return true; /* this replica as it is */
+    }
     call->read_index = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_index);
     for (unsigned p = first; p <= last; p++) {
         call->read_index[p - first] = atomic_load_explicit(&node->partitions[p].commit, memory_order_acquire);
@@ -175,6 +179,20 @@ static void run_query(struct call *call)
     finish(call, err);
 }
 
+/* Damage in the node: why this read is not served; OK when it is. */
+static enum err refusal(const struct call *call, unsigned first, unsigned last)
+{
+    const struct node *node = call->worker->node;
+    if (!damage_any(node->damage)) {
+        return OK;
+    }
+    bool whole = call->local && node->state != NULL;
+    for (unsigned p = first; p <= last && whole; p++) {
+        whole = damage_spares(node->damage, p);
+    }
+    return whole ? OK : ERR_QUARANTINED;
+}
+
 static void start_query(struct call *call)
 {
     struct node *node = call->worker->node;
@@ -187,6 +205,11 @@ static void start_query(struct call *call)
             return;
         }
         first = last = address.partition;
+    }
+    enum err refused = refusal(call, first, last);
+    if (refused != OK) {
+        finish(call, refused);
+        return;
     }
     if (begin_read(call, first, last)) {
         run_query(call);
@@ -380,6 +403,11 @@ static bool begins_waiting(struct call *call)
     }
     if (call->reading) {
         call->reading = false;
+        enum err refused = refusal(call, call->read_first, call->read_last);
+        if (refused != OK) {
+            finish(call, refused);
+            return true;
+        }
         return !begin_read(call, call->read_first, call->read_last);
     }
     return false;
@@ -426,6 +454,10 @@ void call_start(struct call *call)
         return;
     }
     CHECK(call->op->type == OP_SCRIPT);
+    if (damage_any(node->damage) && (node->state == NULL || !call->local)) {
+        finish(call, call->op->method == METHOD_GET ? ERR_QUARANTINED : ERR_READ_ONLY);
+        return;
+    }
     call->script = (struct script){.arena = call->arena,
                                    .caller = call->caller,
                                    .now_ms = clock_wall_ms(node->clock),

@@ -20,6 +20,7 @@ struct call {
     struct bytes remote;
     struct bytes request_text; /* for the audit */
     uint64_t if_match;
+    bool local;                       /* read this replica as it is */
     struct bytes idem_key, idem_body; /* digests; empty: no Idempotency-Key */
     void (*done)(struct call *call);
     /* The result. */

@@ -47,6 +47,9 @@ static const struct flag flags[] = {
     NUMBER("max-connections", max_connections, 1, 1000000, LIMIT_CONNECTIONS, "open connections a worker"),
     NUMBER("durable-interval-ms", durable_interval_ms, 10, 3600000, LIMIT_DURABLE_MS, "time between durable points"),
     NUMBER("state-quota-mib", state_quota_mib, 0, 1048576, 0, "bound of the state file; 0: none"),
+    NUMBER("disk-reserve-mib", disk_reserve_mib, 0, 1048576, LIMIT_DISK_RESERVE_MIB,
+           "with less room on the disk only deletions are taken"),
+    NUMBER("log-segment-mib", log_segment_mib, 4, 1024, LIMIT_SEGMENT_MIB, "size of a file of the log"),
     {"print-config", FLAG_SWITCH, offsetof(struct config, print_config), 0, 0, 0, NULL,
      "print what is in force, and stop"},
 };

@@ -16,7 +16,8 @@ struct config {
     char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;
-    int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, actor_idle_ms;
+    int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, disk_reserve_mib, log_segment_mib,
+        actor_idle_ms;
     bool print_config;
 };
 

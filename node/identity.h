@@ -1,12 +1,18 @@
-/* Who this node is: ids that live in the data directory, not addresses. Also what was fixed when the
- * directory was founded: the number of partitions. */
+/* Who a data directory belongs to: the file `identity`, written once when it is founded. */
 #ifndef BELFRY_IDENTITY_H
 #define BELFRY_IDENTITY_H
 
-#include "node/node.h"
+#include "node/base/id.h"
+#include "storage/disk.h"
 
-/* Reads DIR/identity, or founds it; fills the node's ids, name and partition counts.
- * Errors: ERR_CORRUPT, ERR_IO. */
-enum err identity_load(struct node *node) MUST_USE;
+struct identity {
+    struct id cluster, node;
+    unsigned partitions; /* that hold data; the system's is one more */
+};
+
+/* Errors: ERR_NOT_FOUND (the directory is new), ERR_CORRUPT, ERR_IO. */
+enum err identity_read(struct disk *disk, const char *dir, struct identity *out) MUST_USE;
+/* Founds a new node of a new cluster. */
+enum err identity_found(struct disk *disk, const char *dir, unsigned partitions, int64_t now_ms) MUST_USE;
 
 #endif

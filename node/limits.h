@@ -58,7 +58,8 @@
 #define LIMIT_QUERY_CHARS 200
 
 /* Storage. */
-#define LIMIT_SEGMENT_BYTES (32ULL * 1024 * 1024)
+#define LIMIT_SEGMENT_MIB 32      /* a file of the log */
+#define LIMIT_DISK_RESERVE_MIB 64 /* below it 507, but for deletions */
 #if defined(__SANITIZE_THREAD__)
 #define LIMIT_MAP_BYTES (1ULL << 34) /* its shadow memory leaves no more room */
 #else

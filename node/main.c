@@ -16,6 +16,8 @@ static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  serve     run a node (belfry serve --help lists the flags)\n"
                             "  status    is the node of --data DIR ready, and if not, why\n"
                             "  admin     grant a user the role admin, or take it with --revoke\n"
+                            "  verify    look for damage in --data DIR, whose node is stopped or read-only\n"
+                            "  recover   make a damaged --data DIR start again, --accept-loss\n"
                             "  echo      the bare HTTP stack, for measuring\n"
                             "  version\n";
 
@@ -111,6 +113,12 @@ int main(int argc, char **argv)
     }
     if (strcmp(command, "admin") == 0) {
         return operator_admin(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "verify") == 0) {
+        return operator_verify(argc - 2, argv + 2);
+    }
+    if (strcmp(command, "recover") == 0) {
+        return operator_recover(argc - 2, argv + 2);
     }
     if (strcmp(command, "hash") == 0) {
         return hasher_main(); /* started by serve, not by people */

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "cluster/group.h"
+#include "node/damage.h"
 #include "node/partition.h"
 #include "node/router.h"
 
@@ -162,7 +163,7 @@ static void write_records(struct node *node, struct buf *out)
 {
     uint64_t counts[STATE_TABLES] = {0};
     struct state_reader *reader;
-    if (state_reader_new(node->state, &reader) != OK) {
+    if (node->state == NULL || state_reader_new(node->state, &reader) != OK) {
         return;
     }
     bool good = state_reader_renew(reader) == OK;
@@ -293,7 +294,11 @@ void metrics_write(struct node *node, struct buf *out)
     write_commands(node->metrics, out);
     write_records(node, out);
     write_process(node, out);
-    write_storage(node, out);
+    if (node->durable != NULL) {
+        write_storage(node, out);
+    }
+    single(out, "belfry_damaged", "gauge", "1 when stored data was found damaged: the node is read-only.",
+           damage_any(node->damage) ? 1 : 0);
     write_partitions(node, out);
     write_workers(node, out);
 }

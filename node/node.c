@@ -12,11 +12,13 @@
 #include "node/call.h"
 #include "node/command.h"
 #include "node/crypto/hashers.h"
+#include "node/damage.h"
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/identity.h"
 #include "node/metrics.h"
 #include "node/partition.h"
+#include "node/recovery.h"
 #include "node/request.h"
 #include "node/router.h"
 #include "node/upkeep.h"
@@ -78,74 +80,16 @@ static void on_committed(void *ctx, struct state *state)
 
 /* ---- recovery ---- */
 
-struct recovery {
-    struct node *node;
-    struct group_start *starts; /* by group */
-    size_t *caps;
-    uint64_t *last; /* last index the log speaks of */
-    bool clean;     /* its last record says that the node stopped in order */
-};
-
-static void on_record(void *ctx, const struct segment_record *record)
+/* The configuration in force at the applied index is a row of the state. */
+static enum err load_configurations(struct node *node, struct recovery *recovery)
 {
-    struct recovery *recovery = ctx;
-    struct group_start *start = &recovery->starts[record->group];
-    recovery->clean = record->type == RECORD_CLEAN;
-    switch ((enum segment_record_type)record->type) {
-    case RECORD_HARD_STATE:
-        start->term = record->term;
-        start->vote = record->index;
-        return;
-    case RECORD_LAST: recovery->last[record->group] = record->index; return;
-    case RECORD_ENTRY: break;
-    case RECORD_SEGMENT:
-    case RECORD_CLEAN:
-    case RECORD_SEAL: return;
-    }
-    recovery->last[record->group] = record->index;
-    while (start->entries_len > 0 && start->entries[start->entries_len - 1].index >= record->index) {
-        free((void *)(uintptr_t)start->entries[--start->entries_len].payload.ptr);
-    }
-    if (record->index <= start->applied_index) {
-        return; /* in the state already */
-    }
-    if (start->entries_len == recovery->caps[record->group]) {
-        recovery->caps[record->group] = start->entries_len == 0 ? 16 : start->entries_len * 2;
-        start->entries = mem_realloc(start->entries, recovery->caps[record->group] * sizeof *start->entries);
-    }
-    start->entries[start->entries_len++] =
-        (struct group_entry){record->index, record->term, record->kind,
-                             bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
-}
-
-static void recovery_free(struct recovery *recovery, bool payloads)
-{
-    for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
-        struct group_start *start = &recovery->starts[g];
-        for (size_t i = 0; i < start->entries_len && payloads; i++) {
-            free((void *)(uintptr_t)start->entries[i].payload.ptr);
-        }
-        free(start->entries);
-        free((void *)(uintptr_t)start->configuration.ptr);
-    }
-    free(recovery->starts);
-    free(recovery->caps);
-    free(recovery->last);
-}
-
-static enum err load_state(struct recovery *recovery)
-{
-    struct node *node = recovery->node;
     struct state_reader *reader;
     TRY(state_reader_new(node->state, &reader));
     enum err err = state_reader_renew(reader);
     for (unsigned g = 0; g < node->partitions_len && err == OK; g++) {
         struct group_start *start = &recovery->starts[g];
-        const struct state_partition *book = state_partition(node->state, g);
         struct bytes encoded;
-        start->applied_index = book->applied_index;
-        start->applied_term = book->applied_term;
-        if (book->applied_index > 0) {
+        if (start->applied_index > 0) {
             err = apply_configuration(state_reader_rows(reader, g), &encoded, &start->configuration_index);
             if (err == OK) {
                 start->configuration = bytes_of(mem_copy(encoded.ptr, encoded.len), encoded.len);
@@ -156,11 +100,23 @@ static enum err load_state(struct recovery *recovery)
     return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 }
 
+static enum err log_founding(struct node *node, uint16_t group, const struct group_start *start)
+{
+    TRY(segments_add(node->segments,
+                     &(struct segment_record){
+                         .type = RECORD_HARD_STATE, .group = group, .term = start->term, .index = start->vote}));
+    return segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
+                                                                 .kind = ENTRY_CHANGE,
+                                                                 .group = group,
+                                                                 .index = 1,
+                                                                 .term = 1,
+                                                                 .payload = start->entries[0].payload});
+}
+
 /* The first entry of every group: the configuration it is founded with. A founding that was cut short is
  * finished: as long as nothing was ever proposed, a group without entries was never founded. */
-static enum err found_groups(struct recovery *recovery)
+static enum err found_groups(struct node *node, struct recovery *recovery)
 {
-    struct node *node = recovery->node;
     for (uint16_t g = 0; g < node->partitions_len; g++) {
         if (recovery->last[g] > 1) {
             return OK;
@@ -176,33 +132,9 @@ static enum err found_groups(struct recovery *recovery)
         start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
         start->entries_len = 1;
         recovery->last[g] = 1;
-        TRY(segments_add(node->segments,
-                         &(struct segment_record){
-                             .type = RECORD_HARD_STATE, .group = g, .term = start->term, .index = start->vote}));
-        TRY(segments_add(node->segments, &(struct segment_record){.type = RECORD_ENTRY,
-                                                                  .kind = ENTRY_CHANGE,
-                                                                  .group = g,
-                                                                  .index = 1,
-                                                                  .term = 1,
-                                                                  .payload = start->entries[0].payload}));
+        TRY(log_founding(node, g, start));
     }
     return segments_commit(node->segments);
-}
-
-/* What the state holds must be in the log: an applied entry was synced before it was applied. */
-static enum err check_log_reaches_state(const struct recovery *recovery, char *why, size_t why_cap)
-{
-    for (unsigned g = 0; g < recovery->node->partitions_len; g++) {
-        const struct group_start *start = &recovery->starts[g];
-        if (recovery->last[g] != start->applied_index + start->entries_len) {
-            (void)snprintf(
-                why, why_cap,
-                "partition %u: the log ends at %llu, %llu entries are applied and %zu wait: the log is damaged", g,
-                (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index, start->entries_len);
-            return ERR_CORRUPT;
-        }
-    }
-    return OK;
 }
 
 static void path_in(const struct node *node, const char *name, char *out)
@@ -228,44 +160,108 @@ static enum err lock_directory(struct node *node, char *why, size_t why_cap)
     return OK;
 }
 
-static enum err open_state(struct node *node, enum durable_start *out_start, char *why, size_t why_cap)
+/* On any thread: what the row was of serves nothing any more, and the node takes no writes. */
+static void on_damaged(void *ctx, unsigned partition)
+{
+    struct node *node = ctx;
+    char text[64];
+    (void)snprintf(text, sizeof text, "partition %u: a damaged row was met", partition);
+    if (damage_spares(node->damage, partition)) {
+        log_text(node->log, LOG_ERROR, "the data is damaged: read-only", "%s", text);
+    }
+    damage_add(node->damage, DAMAGE_STATE, (int)partition, text);
+}
+
+static enum err load_identity(struct node *node, char *why, size_t why_cap)
+{
+    struct identity identity;
+    struct disk *disk = disk_posix();
+    enum err err = identity_read(disk, node->config.data, &identity);
+    char log[PATH_MAX];
+    path_in(node, "log", log);
+    if (err == ERR_NOT_FOUND && access(log, F_OK) == 0) {
+        err = ERR_CORRUPT; /* it is written before anything else */
+    }
+    if (err == ERR_NOT_FOUND) {
+        (void)snprintf(why, why_cap, "the file %s/identity cannot be written", node->config.data);
+        TRY(identity_found(disk, node->config.data, (unsigned)node->config.partitions, clock_wall_ms(node->clock)));
+        err = identity_read(disk, node->config.data, &identity);
+    }
+    (void)snprintf(why, why_cap, "the file %s/identity is damaged or missing", node->config.data);
+    TRY(err);
+    node->id = identity.node;
+    node->cluster_id = identity.cluster;
+    id_format(node->id, node->name);
+    node->data_partitions = identity.partitions;
+    node->partitions_len = identity.partitions + 1;
+    log_set_node(node->log, node->name);
+    if (identity.partitions != node->config.partitions) {
+        log_text(node->log, LOG_WARN, "the number of partitions is fixed", "founded with %u; --partitions is ignored",
+                 identity.partitions);
+    }
+    return OK;
+}
+
+static enum err open_state(struct node *node)
+{
+    char path[PATH_MAX];
+    path_in(node, "state", path);
+    struct state_options options = {
+        path, node->partitions_len, LIMIT_MAP_BYTES, (uint64_t)node->config.state_quota_mib << 20, on_damaged, node};
+    return state_open(&options, &node->state);
+}
+
+/* Something is broken: nothing is changed and nothing is written any more; what is whole is shown. */
+static enum err open_damaged(struct node *node, struct recovery *recovery)
+{
+    struct buf text = {0};
+    damage_write(node->damage, "", &text);
+    log_text(node->log, LOG_ERROR, "the data is damaged: read-only", "%.*s", (int)text.len, (const char *)text.ptr);
+    buf_free(&text);
+    segments_close(recovery->segments);
+    (void)flock(node->lock_fd, LOCK_SH); /* `belfry verify` may look beside us */
+    bool whole = false;
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        whole = whole || damage_spares(node->damage, p);
+    }
+    if (!whole || !recovery->has_state) {
+        return OK;
+    }
+    if (recovery->look.start == DURABLE_CRASHED && recovery->look.has_point) {
+        TRY(durable_restore(node->config.data, &recovery->look));
+    }
+    return open_state(node);
+}
+
+static enum err open_whole(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
 {
     struct disk *disk = disk_posix();
-    char path[PATH_MAX];
-    (void)snprintf(why, why_cap, "the state or its durable point in %s is damaged or cannot be read",
-                   node->config.data);
-    TRY(durable_recover(disk, node->config.data, node->partitions_len, out_start));
-    if (*out_start != DURABLE_CLEAN && *out_start != DURABLE_FRESH) {
+    (void)snprintf(why, why_cap, "the state in %s cannot be opened", node->config.data);
+    node->segments = recovery->segments;
+    if (recovery->look.start == DURABLE_CRASHED) {
+        TRY(durable_restore(node->config.data, &recovery->look));
+    }
+    if (recovery->look.start == DURABLE_CRASHED || recovery->look.start == DURABLE_KILLED) {
         log_text(node->log, LOG_WARN, "the last run did not stop in order",
-                 *out_start == DURABLE_CRASHED ? "the state was taken back to its durable point" : "replaying the log");
+                 recovery->look.start == DURABLE_CRASHED ? "the state was taken back to its durable point"
+                                                         : "replaying the log");
     }
     TRY(durable_mark_running(disk, node->config.data));
-    path_in(node, "state", path);
-    struct state_options options = {path, node->partitions_len, LIMIT_MAP_BYTES,
-                                    (uint64_t)node->config.state_quota_mib << 20};
-    return state_open(&options, &node->state);
+    TRY(open_state(node));
+    TRY(load_configurations(node, recovery));
+    return found_groups(node, recovery);
 }
 
 static enum err recover(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
 {
-    enum durable_start durable_start;
-    char path[PATH_MAX];
-    TRY(open_state(node, &durable_start, why, why_cap));
-    recovery->node = node;
-    recovery->starts = mem_zalloc(node->partitions_len * sizeof *recovery->starts);
-    recovery->caps = mem_zalloc(node->partitions_len * sizeof *recovery->caps);
-    recovery->last = mem_zalloc(node->partitions_len * sizeof *recovery->last);
-    TRY(load_state(recovery));
-    path_in(node, "log", path);
-    struct segments_options options = {disk_posix(), path, node->partitions_len, LIMIT_SEGMENT_BYTES};
-    TRY(segments_open(&options, on_record, recovery, &node->segments, why, why_cap));
-    if (durable_start == DURABLE_CLEAN && !recovery->clean) {
-        (void)snprintf(why, why_cap,
-                       "the node stopped in order, but the log's last record is not there: the log is damaged");
-        return ERR_CORRUPT;
-    }
-    TRY(found_groups(recovery));
-    return check_log_reaches_state(recovery, why, why_cap);
+    recovery->data = node->config.data;
+    recovery->partitions = node->partitions_len;
+    recovery->damage = node->damage;
+    recovery->segment_bytes = (uint64_t)node->config.log_segment_mib << 20;
+    enum err err = recovery_run(recovery);
+    (void)snprintf(why, why_cap, "%s", recovery->why);
+    TRY(err);
+    return damage_any(node->damage) ? open_damaged(node, recovery) : open_whole(node, recovery, why, why_cap);
 }
 
 /* ---- starting ---- */
@@ -393,12 +389,29 @@ static bool wait_until_ready(struct node *node)
     return false;
 }
 
+static enum err start_writing(struct node *node, struct recovery *recovery)
+{
+    start_storage(node);
+    /* Before anything is written: until this run holds a pin of its own, nothing keeps the pages of
+     * the saved point from being used again. */
+    TRY(durable_point(node->durable));
+    return start_groups(node, recovery);
+}
+
+static enum err start_readers(struct node *node)
+{
+    for (unsigned w = 0; w < node->workers_len && node->state != NULL; w++) {
+        TRY(state_reader_new(node->state, &node->workers[w].reader));
+    }
+    return node->state != NULL && damage_spares(node->damage, 0) ? guard_load(node) : OK;
+}
+
 static enum err start(struct node *node, char *why, size_t why_cap)
 {
-    struct recovery recovery = {.node = node};
+    struct recovery recovery = {0};
     TRY(lock_directory(node, why, why_cap));
-    (void)snprintf(why, why_cap, "the file %s/identity is damaged", node->config.data);
-    TRY(identity_load(node));
+    TRY(load_identity(node, why, why_cap));
+    node->damage = damage_new(node->partitions_len);
     node->workers_len = (unsigned)node->config.workers;
     node->workers = mem_zalloc(node->workers_len * sizeof *node->workers);
     for (unsigned w = 0; w < node->workers_len; w++) {
@@ -409,33 +422,25 @@ static enum err start(struct node *node, char *why, size_t why_cap)
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
     }
     enum err err = recover(node, &recovery, why, why_cap);
-    if (err == OK) {
-        start_storage(node);
-        /* Before anything is written: until this run holds a pin of its own, nothing keeps the pages of
-         * the saved point from being used again. */
-        err = durable_point(node->durable);
+    bool damaged = damage_any(node->damage);
+    if (err == OK && !damaged) {
+        err = start_writing(node, &recovery);
     }
-    if (err == OK) {
-        err = start_groups(node, &recovery);
-    }
-    if (recovery.starts != NULL) {
-        recovery_free(&recovery, true);
-    }
+    recovery_close(&recovery, damaged || err != OK);
     TRY(err);
-    for (unsigned w = 0; w < node->workers_len; w++) {
-        TRY(state_reader_new(node->state, &node->workers[w].reader));
-    }
+    TRY(start_readers(node));
     (void)snprintf(why, why_cap, "the processes that hash passwords cannot be started, or have not enough memory");
     TRY(start_hashers(node));
-    TRY(guard_load(node));
     TRY(listen_all(node, why, why_cap));
     for (unsigned w = 0; w < node->workers_len; w++) {
-        worker_timer(&node->workers[w].worker, &node->workers[w].tick, 0);
+        if (!damaged) {
+            worker_timer(&node->workers[w].worker, &node->workers[w].tick, 0);
+        }
         upkeep_start(&node->workers[w]);
         worker_start(&node->workers[w].worker);
     }
     (void)snprintf(why, why_cap, "the node did not become ready");
-    return wait_until_ready(node) ? OK : ERR_TIMEOUT;
+    return damaged || wait_until_ready(node) ? OK : ERR_TIMEOUT;
 }
 
 enum err node_start(const struct config *config, struct log *log, struct node **out, char *out_why, size_t why_cap)
@@ -540,9 +545,29 @@ static void free_node(struct node *node)
     keyring_free(node->keyring);
     router_free(node->router);
     metrics_free(node->metrics);
+    damage_free(node->damage);
     free(node->partitions);
     free(node->workers);
     free(node);
+}
+
+/* A last durable point, and the marks of an orderly stop if it holds everything. */
+static enum err stop_writing(struct node *node)
+{
+    bool broken = atomic_load(&node->log_failed) || damage_any(node->damage);
+    enum err err = broken ? ERR_IO : durable_point(node->durable);
+    durable_stop(node->durable);
+    log_writer_free(node->log_writer);
+    state_writer_free(node->state_writer);
+    if (err == OK && !durable_covers(node->durable, node->state)) {
+        err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
+    }
+    if (err == OK) {
+        err = segments_add(node->segments, &(struct segment_record){.type = RECORD_CLEAN});
+        err = err == OK ? segments_commit(node->segments) : err;
+    }
+    durable_free(node->durable);
+    return err == OK ? durable_mark_clean(disk_posix(), node->config.data) : err;
 }
 
 void node_stop(struct node *node)
@@ -559,20 +584,9 @@ void node_stop(struct node *node)
         worker_join(&node->workers[w].worker);
         state_reader_free(node->workers[w].reader);
     }
-    enum err err = atomic_load(&node->log_failed) ? ERR_IO : durable_point(node->durable);
-    durable_stop(node->durable);
-    log_writer_free(node->log_writer);
-    state_writer_free(node->state_writer);
-    if (err == OK && !durable_covers(node->durable, node->state)) {
-        err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
-    }
-    if (err == OK) {
-        err = segments_add(node->segments, &(struct segment_record){.type = RECORD_CLEAN});
-        err = err == OK ? segments_commit(node->segments) : err;
-    }
-    durable_free(node->durable);
-    if (err == OK) {
-        err = durable_mark_clean(disk_posix(), node->config.data);
+    enum err err = damage_any(node->damage) ? ERR_CORRUPT : OK;
+    if (node->durable != NULL) {
+        err = stop_writing(node);
     }
     log_text(node->log, err == OK ? LOG_INFO : LOG_ERROR, "stopped", "%s", err == OK ? "in order" : err_code(err));
     free_node(node);
@@ -588,6 +602,30 @@ static void check(struct buf *out, bool verbose, unsigned *failing, bool good, c
     }
 }
 
+bool node_disk_is_low(const struct node *node)
+{
+    return atomic_load_explicit(&node->disk_low, memory_order_relaxed) ||
+           atomic_load_explicit(&log_writer_stats(node->log_writer)->low, memory_order_relaxed);
+}
+
+/* What the storage threads say. */
+static void check_storage(struct node *node, struct buf *out, bool verbose, unsigned *failing)
+{
+    enum err state = (enum err)atomic_load(&state_writer_stats(node->state_writer)->err);
+    enum err log = (enum err)atomic_load(&log_writer_stats(node->log_writer)->err);
+    check(out, verbose, failing, state == OK, "state",
+          state == ERR_DISK_FULL ? "disk_full: nothing is applied until there is room; it goes on by itself"
+                                 : "it cannot be written: read-only, restart the node");
+    check(out, verbose, failing, log == OK || log == ERR_DISK_FULL, "log",
+          "a write or sync of the log failed: read-only, check the disk and restart the node");
+    check(out, verbose, failing, !node_disk_is_low(node), "disk",
+          "disk_full: only deletions are taken until there is room; it goes on by itself");
+    check(out, verbose, failing, !atomic_load(&node->state_full), "quota",
+          "disk_full: --state-quota-mib is used up, only deletions are taken");
+    check(out, verbose, failing, !durable_failed(node->durable), "durable points",
+          "a sync of the state failed: check the disk and restart the node");
+}
+
 unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
 {
     unsigned failing = 0, led = 0;
@@ -598,17 +636,17 @@ unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
         uint64_t commit = atomic_load(&partition->commit), applied = atomic_load(&partition->applied);
         caught_up = caught_up && (commit <= applied || commit - applied <= 2 * LIMIT_INFLIGHT_ENTRIES);
     }
-    enum err err = (enum err)atomic_load(&state_writer_stats(node->state_writer)->err);
-    check(out_text, verbose, &failing, led == node->partitions_len, "leaders", "a partition has no leader");
-    check(out_text, verbose, &failing, caught_up, "applied", "the state is behind the log");
-    check(out_text, verbose, &failing, err == OK, "state", err_code(err));
-    check(out_text, verbose, &failing, !atomic_load(&node->state_full), "quota",
-          "the state is full: only deletions are taken");
-    check(out_text, verbose, &failing, !atomic_load(&node->log_failed), "log",
-          "a write failed: read-only until a restart");
-    check(out_text, verbose, &failing, !durable_failed(node->durable), "durable points",
-          "a sync failed: restart the node");
-    check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
+    if (damage_any(node->damage)) {
+        failing++;
+        buf_add_lit(out_text, "[-] damage: read-only until a backup is restored, or belfry recover --accept-loss\n");
+        damage_write(node->damage, "    ", out_text);
+    }
+    if (node->durable != NULL) {
+        check(out_text, verbose, &failing, led == node->partitions_len, "leaders", "a partition has no leader");
+        check(out_text, verbose, &failing, caught_up, "applied", "the state is behind the log");
+        check_storage(node, out_text, verbose, &failing);
+        check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
+    }
     check(out_text, verbose, &failing, !atomic_load(&node->stopping), "serving", "the node is stopping");
     if (failing == 0) {
         buf_add_lit(out_text, "ready\n");

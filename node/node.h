@@ -14,6 +14,7 @@
 #include "storage/segments.h"
 #include "storage/state_writer.h"
 
+struct damage;
 struct guard;
 struct hashers;
 struct keyring;
@@ -62,6 +63,7 @@ struct node {
     struct partition *partitions; /* 0: system; 1..data */
     unsigned partitions_len, data_partitions;
 
+    struct damage *damage; /* what is broken; its own lock. With damage at the start the threads below are NULL */
     struct segments *segments;
     struct log_writer *log_writer;
     struct state *state;
@@ -79,6 +81,7 @@ struct node {
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
+    atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */
     atomic_bool state_full; /* the quota is used up */
     int64_t started_ms;
     unsigned http_port;
@@ -90,6 +93,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
                     size_t why_cap) MUST_USE;
 /* Lets answers under way finish, takes a last durable point, stops all threads. */
 void node_stop(struct node *node);
+/* Too little room on the disk for anything but deletions. */
+bool node_disk_is_low(const struct node *node);
 /* Why the node is not ready; returns the number of failing checks. */
 unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose);
 

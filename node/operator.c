@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "node/base/bytes.h"
+#include "node/repair.h"
 
 enum { ANSWER_MAX = 1 << 20 };
 
@@ -51,18 +52,43 @@ static int ask(const char *data, struct bytes request, FILE *out)
     return status;
 }
 
-static const char *take_data(int *argc, char **argv)
+/* Takes an option and its value out of the arguments; NULL when it is not there. */
+static const char *take_option(int *argc, char **argv, const char *name)
 {
-    const char *data = getenv("BELFRY_DATA") != NULL ? getenv("BELFRY_DATA") : "./belfry-data";
     for (int i = 0; i + 1 < *argc; i++) {
-        if (strcmp(argv[i], "--data") == 0) {
-            data = argv[i + 1];
+        if (strcmp(argv[i], name) == 0) {
+            const char *value = argv[i + 1];
             memmove(argv + i, argv + i + 2, (size_t)(*argc - i - 2) * sizeof *argv);
             *argc -= 2;
-            break;
+            return value;
         }
     }
-    return data;
+    return NULL;
+}
+
+static bool take_switch(int *argc, char **argv, const char *name)
+{
+    for (int i = 0; i < *argc; i++) {
+        if (strcmp(argv[i], name) == 0) {
+            memmove(argv + i, argv + i + 1, (size_t)(*argc - i - 1) * sizeof *argv);
+            *argc -= 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *take_data(int *argc, char **argv)
+{
+    const char *data = take_option(argc, argv, "--data");
+    const char *set = getenv("BELFRY_DATA");
+    return data != NULL ? data : set != NULL ? set : "./belfry-data";
+}
+
+static int complain(const char *usage)
+{
+    (void)fprintf(stderr, "usage: %s\n", usage);
+    return 2;
 }
 
 static void add_escaped(struct buf *out, const char *text)
@@ -75,10 +101,9 @@ static void add_escaped(struct buf *out, const char *text)
 int operator_admin(int argc, char **argv)
 {
     const char *data = take_data(&argc, argv);
-    const char *role = argc == 2 && strcmp(argv[1], "--revoke") == 0 ? "user" : "admin";
-    if (argc < 1 || argc > 2 || (argc == 2 && strcmp(role, "admin") == 0) || argv[0][0] == '-') {
-        (void)fputs("usage: belfry admin [--data DIR] USERNAME [--revoke]\n", stderr);
-        return 2;
+    const char *role = take_switch(&argc, argv, "--revoke") ? "user" : "admin";
+    if (argc != 1 || argv[0][0] == '-') {
+        return complain("belfry admin [--data DIR] USERNAME [--revoke]");
     }
     struct buf request = {0};
     size_t body = strlen("{\"role\":\"\"}") + strlen(role);
@@ -97,10 +122,26 @@ int operator_status(int argc, char **argv)
 {
     const char *data = take_data(&argc, argv);
     if (argc != 0) {
-        (void)fputs("usage: belfry status [--data DIR]\n", stderr);
-        return 2;
+        return complain("belfry status [--data DIR]");
     }
     int status =
         ask(data, BYTES_LIT("GET /readyz?verbose HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"), stdout);
     return status == 200 ? 0 : 1;
+}
+
+int operator_verify(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    return argc == 0 ? repair_verify(data) : complain("belfry verify [--data DIR]");
+}
+
+int operator_recover(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    bool accepted = take_switch(&argc, argv, "--accept-loss");
+    if (argc != 0 || !accepted) {
+        return complain("belfry recover [--data DIR] --accept-loss\n"
+                        "  what is damaged is given up, what is whole is kept; restoring a backup may keep more");
+    }
+    return repair_recover(data);
 }

@@ -1,8 +1,10 @@
 #include "node/partition.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "node/command.h"
+#include "node/damage.h"
 #include "node/guard.h"
 #include "node/metrics.h"
 
@@ -28,7 +30,7 @@ static void batch_synced(struct worker *base, struct message *message)
     struct node_worker *worker = node_worker_of(base);
     if (batch->err != OK) {
         atomic_store(&worker->node->log_failed, true);
-        log_text(worker->node->log, LOG_ERROR, "the log cannot be written", "%s", err_code(batch->err));
+        log_text(worker->node->log, LOG_ERROR, "the log cannot be written: read-only", "%s", err_code(batch->err));
     }
     for (size_t i = 0; i < batch->marks_len && batch->err == OK; i++) {
         group_persisted(batch->marks[i].partition->group, batch->marks[i].index, worker->worker.now_ms);
@@ -149,6 +151,11 @@ static void apply_done(struct apply_batch *batch)
 {
     struct node_apply *apply = container_of(batch, struct node_apply, batch);
     struct node *node = apply->partition->node;
+    if (batch->err == ERR_CORRUPT) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "partition %u: a command met a damaged row", batch->group);
+        damage_add(node->damage, DAMAGE_STATE, batch->group, text);
+    }
     for (size_t i = 0; i < batch->len; i++) {
         const struct outcome *outcome = batch->entries[i].outcome;
         if (outcome != NULL) {
@@ -302,10 +309,15 @@ static enum err refusal(struct node_worker *worker, struct partition *partition,
     if (atomic_load_explicit(&worker->worker.stopping, memory_order_relaxed)) {
         return ERR_SHUTTING_DOWN;
     }
-    if (atomic_load_explicit(&node->log_failed, memory_order_relaxed)) {
+    if (atomic_load_explicit(&node->log_failed, memory_order_relaxed) || damage_any(node->damage)) {
         return ERR_READ_ONLY;
     }
-    if (atomic_load_explicit(&node->state_full, memory_order_relaxed) && !submission->frees) {
+    int state = atomic_load_explicit(&state_writer_stats(node->state_writer)->err, memory_order_relaxed);
+    if (state != OK) {
+        return state == ERR_DISK_FULL ? ERR_DISK_FULL : ERR_READ_ONLY;
+    }
+    bool full = atomic_load_explicit(&node->state_full, memory_order_relaxed) || node_disk_is_low(node);
+    if (full && !submission->frees) {
         return ERR_DISK_FULL;
     }
     return group_is_leader(partition->group) ? OK : ERR_NOT_LEADER;

@@ -6,6 +6,7 @@
 #include "node/base/json_text.h"
 #include "node/base/text.h"
 #include "node/call.h"
+#include "node/damage.h"
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/metrics.h"
@@ -122,7 +123,10 @@ static enum flow_next request_auth(struct flow *flow)
     struct bytes token = bytes_trim(bytes_of(header.ptr + 7, header.len - 7));
     const struct token_entry *entry = verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
     if (entry == NULL) {
-        return flow_fail(flow, ERR_UNAUTHORIZED);
+        /* Without the system partition nobody can say whose token it is. */
+        const struct node *node = node_of(request);
+        bool keys = node->state != NULL && damage_spares(node->damage, 0);
+        return flow_fail(flow, keys ? ERR_UNAUTHORIZED : ERR_QUARANTINED);
     }
     request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
     return request->caller.role >= (enum role)op->role ? FLOW_NEXT : flow_fail(flow, ERR_FORBIDDEN);
@@ -209,7 +213,7 @@ static enum err decode_idempotency(struct request *request, const struct op *op)
     return OK;
 }
 
-/* ?consistency= is every read's; one node alone is always both. */
+/* ?consistency= is every read's: local is this replica as it is, without asking whether it is fresh. */
 static struct bytes without_consistency(struct request *request, enum err *out_err)
 {
     struct bytes query = request->http->query;
@@ -224,7 +228,8 @@ static struct bytes without_consistency(struct request *request, enum err *out_e
         struct bytes pair = bytes_of(query.ptr, len);
         if (bytes_start_with(pair, BYTES_LIT("consistency="))) {
             struct bytes value = bytes_of(pair.ptr + 12, pair.len - 12);
-            if (!bytes_is(value, "local") && !bytes_is(value, "linearizable")) {
+            request->call.local = bytes_is(value, "local");
+            if (!request->call.local && !bytes_is(value, "linearizable")) {
                 field_errors_add(&request->errors, &request->arena, "?consistency", "not_a_choice",
                                  "linearizable or local");
                 *out_err = ERR_INVALID_FIELDS;
@@ -421,6 +426,9 @@ static enum flow_next request_encode(struct flow *flow)
     }
     if (request->call.replayed) {
         buf_add_lit(&request->headers, "Idempotency-Replayed: true\r\n");
+    }
+    if (request->call.local) {
+        buf_add_lit(&request->headers, "X-Belfry-Consistency: local\r\n");
     }
     if ((op->flags & OP_SECRET) != 0) {
         buf_add_lit(&request->headers, "Cache-Control: no-store\r\n");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "node/call.h"
+#include "node/damage.h"
 
 enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
 
@@ -65,7 +66,8 @@ static bool try_chore(struct node_worker *worker, const struct kind *kind, const
 
 static void look_for_chores(struct node_worker *worker)
 {
-    if (worker->sweeping || atomic_load(&worker->node->stopping) || state_reader_renew(worker->reader) != OK) {
+    if (worker->sweeping || atomic_load(&worker->node->stopping) || damage_any(worker->node->damage) ||
+        state_reader_renew(worker->reader) != OK) {
         return;
     }
     worker->reader_seq = 1; /* open: closed at the turn's end; a call renews it */

@@ -16,7 +16,7 @@ static const char magic[] = "BLFRYDP1";
 
 struct durable {
     struct disk *disk;
-    char dir[PATH_MAX];
+    char dir[PATH_MAX - 64];
     unsigned partitions;
     int64_t interval_ms;
     struct state_writer *states;
@@ -56,63 +56,72 @@ static void path_in(const char *dir, const char *name, char *out)
     (void)snprintf(out, PATH_MAX, "%s/%s", dir, name);
 }
 
-static enum err load_point(struct disk *disk, const char *dir, unsigned partitions, struct buf *out)
+enum err durable_parse(struct bytes file, unsigned partitions, struct durable_look *out)
 {
-    char path[PATH_MAX];
     uint32_t crc, count;
-    path_in(dir, "durable", path);
-    TRY(disk_load(disk, path, FILE_MAX, out));
-    size_t head = MAGIC_BYTES + sizeof crc;
-    if (out->len != head + sizeof count + STATE_META_BYTES + partitions * sizeof(uint64_t) ||
-        memcmp(out->ptr, magic, MAGIC_BYTES) != 0) {
+    size_t head = MAGIC_BYTES + sizeof crc, applied = partitions * sizeof *out->applied;
+    if (file.len != head + sizeof count + STATE_META_BYTES + applied || memcmp(file.ptr, magic, MAGIC_BYTES) != 0) {
         return ERR_CORRUPT;
     }
-    memcpy(&crc, out->ptr + MAGIC_BYTES, sizeof crc);
-    memcpy(&count, out->ptr + head, sizeof count);
-    return crc == crc32c(0, out->ptr + head, out->len - head) && count == partitions ? OK : ERR_CORRUPT;
-}
-
-static enum err restore(struct disk *disk, const char *dir, unsigned partitions)
-{
-    struct buf point = {0};
-    char state_dir[PATH_MAX];
-    path_in(dir, "state", state_dir);
-    enum err err = load_point(disk, dir, partitions, &point);
-    if (err == OK) {
-        struct bytes meta = bytes_of(point.ptr + MAGIC_BYTES + 8, STATE_META_BYTES);
-        err = state_meta_restore(state_dir, meta);
-    } else if (err == ERR_NOT_FOUND) {
-        /* No point was ever taken: the log still holds everything since the founding. */
-        err = state_erase(state_dir);
+    memcpy(&crc, file.ptr + MAGIC_BYTES, sizeof crc);
+    memcpy(&count, file.ptr + head, sizeof count);
+    if (crc != crc32c(0, file.ptr + head, file.len - head) || count != partitions) {
+        return ERR_CORRUPT;
     }
-    buf_free(&point);
-    return err;
+    memcpy(out->meta, file.ptr + head + sizeof count, sizeof out->meta);
+    out->applied = mem_copy(file.ptr + head + sizeof count + STATE_META_BYTES, applied);
+    out->has_point = true;
+    return OK;
 }
 
-enum err durable_recover(struct disk *disk, const char *dir, unsigned partitions, enum durable_start *out)
+static enum err load_point(struct disk *disk, const char *dir, unsigned partitions, struct durable_look *out)
+{
+    char path[PATH_MAX];
+    struct buf file = {0};
+    path_in(dir, "durable", path);
+    enum err err = disk_load(disk, path, FILE_MAX, &file);
+    if (err == OK) {
+        err = durable_parse(buf_bytes(&file), partitions, out);
+    }
+    buf_free(&file);
+    return err == ERR_TOO_LARGE ? ERR_CORRUPT : err;
+}
+
+static enum err look_at_run(struct disk *disk, const char *dir, bool *out_marked, bool *out_same)
 {
     char path[PATH_MAX];
     struct buf now = {0}, then = {0};
     path_in(dir, "running", path);
-    enum err err = disk_load(disk, path, 4096, &then);
-    if (err == ERR_NOT_FOUND) {
-        path_in(dir, "durable", path);
-        struct buf point = {0};
-        err = disk_load(disk, path, FILE_MAX, &point);
-        buf_free(&point);
-        *out = err == ERR_NOT_FOUND ? DURABLE_FRESH : DURABLE_CLEAN;
-        return err == ERR_NOT_FOUND ? OK : err;
-    }
+    enum err err = disk_load(disk, path, FILE_MAX, &then);
+    *out_marked = err != ERR_NOT_FOUND;
     if (err == OK) {
         err = run_identity(dir, &now);
-    }
-    if (err == OK) {
-        *out = bytes_eq(buf_bytes(&now), buf_bytes(&then)) ? DURABLE_KILLED : DURABLE_CRASHED;
-        err = *out == DURABLE_CRASHED ? restore(disk, dir, partitions) : OK;
+        *out_same = err == OK && bytes_eq(buf_bytes(&now), buf_bytes(&then));
     }
     buf_free(&now);
     buf_free(&then);
-    return err;
+    return err == ERR_NOT_FOUND || err == ERR_TOO_LARGE ? OK : err;
+}
+
+enum err durable_look(struct disk *disk, const char *dir, unsigned partitions, struct durable_look *out)
+{
+    bool marked = false, same = false;
+    *out = (struct durable_look){0};
+    TRY(look_at_run(disk, dir, &marked, &same));
+    enum err err = load_point(disk, dir, partitions, out);
+    if (marked) {
+        out->start = same ? DURABLE_KILLED : DURABLE_CRASHED;
+    } else {
+        out->start = err == ERR_NOT_FOUND ? DURABLE_FRESH : DURABLE_CLEAN;
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+enum err durable_restore(const char *dir, const struct durable_look *look)
+{
+    char path[PATH_MAX];
+    path_in(dir, "state", path);
+    return look->has_point ? state_meta_restore(path, bytes_of(look->meta, sizeof look->meta)) : state_erase(path);
 }
 
 enum err durable_mark_running(struct disk *disk, const char *dir)
@@ -152,6 +161,15 @@ static enum err save_point(struct durable *durable, const struct state_pin *pin)
     return err;
 }
 
+/* The state's file was made since the start, perhaps, and its directory: both must have their names. */
+static enum err sync_directories(struct durable *durable)
+{
+    char path[PATH_MAX];
+    path_in(durable->dir, "state", path);
+    TRY(durable->disk->sync_dir(durable->disk, path));
+    return durable->disk->sync_dir(durable->disk, durable->dir);
+}
+
 static enum err take_point(struct durable *durable)
 {
     struct state_pin *pin;
@@ -161,7 +179,10 @@ static enum err take_point(struct durable *durable)
         state_pin_free(pin); /* nothing happened since the last point */
         return OK;
     }
-    enum err err = state_pin_sync(pin);
+    enum err err = durable->any ? OK : sync_directories(durable);
+    if (err == OK) {
+        err = state_pin_sync(pin);
+    }
     if (err == OK) {
         err = save_point(durable, pin);
     }

@@ -23,9 +23,20 @@ enum durable_start {
     DURABLE_CRASHED /* the OS went down: the file was taken back to the durable point */
 };
 
-/* Before the state is opened: looks at what happened, and puts the file right.
- * Errors: ERR_CORRUPT (the side file is damaged, or the state is gone without it), ERR_IO. */
-enum err durable_recover(struct disk *disk, const char *dir, unsigned partitions, enum durable_start *out) MUST_USE;
+/* What the directory says, looked at without changing anything. */
+struct durable_look {
+    enum durable_start start;
+    bool has_point;
+    uint8_t meta[STATE_META_BYTES]; /* of the point */
+    uint64_t *applied;              /* of the point, a partition; malloc'd */
+};
+/* Errors: ERR_CORRUPT (the side file is damaged; start is right all the same), ERR_IO. */
+enum err durable_look(struct disk *disk, const char *dir, unsigned partitions, struct durable_look *out) MUST_USE;
+/* Takes a side file apart. Errors: ERR_CORRUPT. */
+enum err durable_parse(struct bytes file, unsigned partitions, struct durable_look *out) MUST_USE;
+/* After an OS crash, before the state is opened: puts its file back to the point, or erases it when
+ * none was ever taken, for the log holds everything then. Errors: ERR_CORRUPT (no state), ERR_IO. */
+enum err durable_restore(const char *dir, const struct durable_look *look) MUST_USE;
 /* Marks the directory as in use by this run; and, after a last point, as stopped in order. */
 enum err durable_mark_running(struct disk *disk, const char *dir) MUST_USE;
 enum err durable_mark_clean(struct disk *disk, const char *dir) MUST_USE;

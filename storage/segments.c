@@ -375,6 +375,15 @@ static enum err open_newest(struct segments *log, const struct segment_scan *sca
     return sync_last_batch(log, scan);
 }
 
+static enum err make_directory(struct segments *log)
+{
+    struct disk *disk = log->options.disk;
+    char parent[PATH_MAX];
+    (void)snprintf(parent, sizeof parent, "%s/..", log->dir);
+    TRY(disk->make_dir(disk, log->dir));
+    return disk->sync_dir(disk, parent);
+}
+
 enum err segments_open(const struct segments_options *options,
                        void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
                        char *out_why, size_t why_cap)
@@ -392,7 +401,7 @@ enum err segments_open(const struct segments_options *options,
     struct segment_scan scan = {
         .disk = options->disk, .dir = log->dir, .groups = options->groups, .each = each, .ctx = ctx};
     (void)snprintf(out_why, why_cap, "the log in %s cannot be read or written", log->dir);
-    enum err err = options->disk->make_dir(options->disk, log->dir);
+    enum err err = make_directory(log);
     if (err == OK) {
         err = segment_scan_run(&scan);
         if (err == ERR_CORRUPT) {

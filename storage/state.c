@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "storage/row.h"
+#include "storage/tree.h"
 
 enum { MAX_READERS = 256 };
 
@@ -26,7 +27,7 @@ struct view_owner {
     MDB_txn *txn;
     MDB_cursor *cursor;
     MDB_dbi dbi;
-    struct state *state; /* of a writer; NULL for a reader */
+    struct state *state;
     struct view *views;
     uint8_t last_key[ROW_KEY_MAX];
 };
@@ -90,6 +91,16 @@ static struct view *view_of(struct rows *rows)
     return container_of(rows, struct view, rows);
 }
 
+/* Whoever meets damage tells it, whatever becomes of the error. */
+static enum err told(const struct view *view, enum err err)
+{
+    const struct state_options *options = &view->owner->state->options;
+    if (err == ERR_CORRUPT && options->damaged != NULL) {
+        options->damaged(options->ctx, view->partition);
+    }
+    return err;
+}
+
 static enum err view_get(struct rows *rows, uint8_t table, struct bytes key, struct bytes *out)
 {
     struct view *view = view_of(rows);
@@ -98,8 +109,8 @@ static enum err view_get(struct rows *rows, uint8_t table, struct bytes key, str
         return ERR_NOT_FOUND;
     }
     MDB_val k = {make_key(raw_key, view->partition, table, key), raw_key}, v;
-    TRY(err_of(mdb_get(view->owner->txn, view->owner->dbi, &k, &v)));
-    return open_value(k, v, out);
+    enum err err = err_of(mdb_get(view->owner->txn, view->owner->dbi, &k, &v));
+    return told(view, err == OK ? open_value(k, v, out) : err);
 }
 
 static enum err cursor_of(struct view_owner *owner, MDB_cursor **out)
@@ -122,7 +133,7 @@ static enum err found(struct view *view, uint8_t table, MDB_val k, MDB_val v, st
     }
     memcpy(view->owner->last_key, k.mv_data, k.mv_size);
     *out_key = bytes_of(view->owner->last_key + ROW_PREFIX_BYTES, k.mv_size - ROW_PREFIX_BYTES);
-    return open_value(k, v, out_value);
+    return told(view, open_value(k, v, out_value));
 }
 
 static enum err view_ceil(struct rows *rows, uint8_t table, struct bytes from, struct bytes *out_key,
@@ -133,7 +144,7 @@ static enum err view_ceil(struct rows *rows, uint8_t table, struct bytes from, s
     uint8_t raw_key[ROW_KEY_MAX];
     TRY(cursor_of(view->owner, &cursor));
     MDB_val k = {make_key(raw_key, view->partition, table, from), raw_key}, v;
-    TRY(err_of(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)));
+    TRY(told(view, err_of(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE))));
     return found(view, table, k, v, out_key, out_value);
 }
 
@@ -147,7 +158,7 @@ static enum err view_below(struct rows *rows, uint8_t table, struct bytes before
     MDB_val k = {make_key(raw_key, view->partition, table, before), raw_key}, v;
     int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
     rc = mdb_cursor_get(cursor, &k, &v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
-    TRY(err_of(rc));
+    TRY(told(view, err_of(rc)));
     return found(view, table, k, v, out_key, out_value);
 }
 
@@ -163,8 +174,8 @@ static enum err forget(struct view *view, MDB_val *k, uint8_t table)
 {
     MDB_val v;
     struct bytes old;
-    TRY(err_of(mdb_get(view->owner->txn, view->owner->dbi, k, &v)));
-    TRY(open_value(*k, v, &old));
+    TRY(told(view, err_of(mdb_get(view->owner->txn, view->owner->dbi, k, &v))));
+    TRY(told(view, open_value(*k, v, &old)));
     uint64_t sum;
     memcpy(&sum, v.mv_data, ROW_SUM_BYTES);
     struct state_partition *book = edit(view->owner->state, view->partition);
@@ -423,7 +434,7 @@ void state_abort(struct state *state)
 enum err state_reader_new(struct state *state, struct state_reader **out)
 {
     struct state_reader *reader = mem_zalloc(sizeof *reader);
-    reader->state = state;
+    reader->state = reader->owner.state = state;
     enum err err = err_of(mdb_txn_begin(state->env, NULL, MDB_RDONLY, &reader->owner.txn));
     if (err == OK) {
         err = err_of(mdb_cursor_open(reader->owner.txn, state->writer.dbi, &reader->owner.cursor));
@@ -484,8 +495,7 @@ enum err state_reader_partition(struct state_reader *reader, unsigned partition,
  * version (4), address (8), map size (8), two database records (48 each), last page (8),
  * transaction id (8). LMDB 0.9, mdb.c "struct MDB_meta". */
 
-enum { META_MAGIC_AT = 16, META_TXN_AT = 144 };
-static const uint32_t meta_magic = 0xBEEFC0DE;
+enum { META_TXN_AT = 144 };
 
 struct state_pin {
     struct state *state;
@@ -493,20 +503,6 @@ struct state_pin {
     uint64_t *applied;
     uint8_t meta[STATE_META_BYTES];
 };
-
-static uint64_t meta_txn(const uint8_t *meta)
-{
-    uint64_t txn;
-    memcpy(&txn, meta + META_TXN_AT, sizeof txn);
-    return txn;
-}
-
-static bool meta_is_good(const uint8_t *meta)
-{
-    uint32_t magic;
-    memcpy(&magic, meta + META_MAGIC_AT, sizeof magic);
-    return magic == meta_magic;
-}
 
 enum err state_pin(struct state *state, struct state_pin **out)
 {
@@ -529,7 +525,8 @@ enum err state_pin(struct state *state, struct state_pin **out)
     for (unsigned i = 0; i < state->options.partitions; i++) {
         pin->applied[i] = state->committed[i].applied_index;
     }
-    if (n != STATE_META_BYTES || !meta_is_good(pin->meta) || (id > 0 && meta_txn(pin->meta) != id)) {
+    uint64_t txn;
+    if (n != STATE_META_BYTES || !tree_meta_txn(state_pin_meta(pin), &txn) || (id > 0 && txn != id)) {
         state_pin_free(pin);
         return ERR_IO;
     }
@@ -604,7 +601,8 @@ static void data_path(const char *dir, const char *name, char *out)
 enum err state_meta_restore(const char *dir, struct bytes meta)
 {
     char path[PATH_MAX];
-    if (meta.len != STATE_META_BYTES || !meta_is_good(meta.ptr)) {
+    uint64_t txn;
+    if (!tree_meta_txn(meta, &txn)) {
         return ERR_CORRUPT;
     }
     data_path(dir, "data.mdb", path);
@@ -612,7 +610,6 @@ enum err state_meta_restore(const char *dir, struct bytes meta)
     if (fd < 0) {
         return errno == ENOENT ? ERR_CORRUPT : ERR_IO;
     }
-    uint64_t txn = meta_txn(meta.ptr);
     enum err err = write_meta(fd, meta.ptr, txn & 1, txn);
     if (err == OK) {
         err = write_meta(fd, meta.ptr, (txn & 1) ^ 1, txn > 0 ? txn - 1 : 0);

@@ -29,6 +29,9 @@ struct state_options {
     unsigned partitions;  /* numbers are below this */
     uint64_t map_bytes;   /* address space */
     uint64_t quota_bytes; /* of the file; 0: none */
+    /* NULL, or told, on any thread, when a row of the partition turns out damaged. */
+    void (*damaged)(void *ctx, unsigned partition);
+    void *ctx;
 };
 
 /* Errors: ERR_IO, ERR_CORRUPT. */

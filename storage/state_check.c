@@ -78,7 +78,7 @@ static void compare(struct run *run, unsigned partition)
 enum err state_check_run(struct state_check *check)
 {
     struct run run = {.check = check, .seen = mem_zalloc(check->partitions * sizeof *run.seen)};
-    struct tree_visit visit = {on_row, on_tree_fault, &run};
+    struct tree_visit visit = {check->meta, on_row, on_tree_fault, &run};
     char path[PATH_MAX];
     memset(check->books, 0, check->partitions * sizeof *check->books);
     (void)snprintf(path, sizeof path, "%s/data.mdb", check->dir);

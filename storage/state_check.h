@@ -10,6 +10,7 @@
 struct state_check {
     const char *dir; /* of data.mdb */
     unsigned partitions;
+    struct bytes meta; /* empty, or the meta page of a durable point: the state as of then */
     /* Every fault; partition -1: of the file as a whole, LMDB must not open it. */
     void (*fault)(void *ctx, int partition, const char *text);
     /* NULL, or every row that is good, bookkeeping excluded. */

@@ -392,6 +392,18 @@ static bool read_meta(struct walk *walk)
     return true;
 }
 
+static bool take_meta(struct walk *walk, struct bytes given)
+{
+    if (given.len == 0) {
+        return read_meta(walk);
+    }
+    bool good = given.len == PAGE && parse_meta(given.ptr, &walk->meta);
+    if (!good) {
+        fault(walk, "the saved meta page is damaged");
+    }
+    return good;
+}
+
 static bool fits_file(struct walk *walk)
 {
     struct stat st;
@@ -410,7 +422,7 @@ enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree
     if (walk.fd < 0) {
         return errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
     }
-    if (read_meta(&walk) && fits_file(&walk)) {
+    if (take_meta(&walk, visit->meta) && fits_file(&walk)) {
         walk.used = mem_zalloc((size_t)(walk.meta.last_page / 8) + 1);
         walk_tree(&walk, &walk.meta.main, "main", main_row);
         *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries};

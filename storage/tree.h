@@ -15,6 +15,8 @@
 enum { TREE_PAGE_BYTES = 4096 };
 
 struct tree_visit {
+    /* Empty, or the meta page to start from instead of the file's own two. */
+    struct bytes meta;
     /* Every row of the main database, in order. */
     void (*row)(void *ctx, struct bytes key, struct bytes value);
     /* Every fault found; the walk goes on beside it. */

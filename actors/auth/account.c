@@ -287,7 +287,8 @@ enum err account_remove(struct turn *turn, const void *raw, struct reply *reply)
         return err == ERR_NOT_FOUND ? OK : err; /* a repeat */
     }
     TRY(rows_del(turn->rows, TABLE_DELETING, turn->key));
-    return rows_del(turn->rows, TABLE_ACCOUNT, turn->key);
+    err = rows_del(turn->rows, TABLE_ACCOUNT, turn->key);
+    return err == ERR_NOT_FOUND ? OK : err; /* lost to damage, perhaps */
 }
 
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *raw)

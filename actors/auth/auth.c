@@ -172,5 +172,10 @@ static const struct chore chores[] = {{"settle names", AUTH_SETTLE_NAME, name_fi
                                       {"finish deletions", AUTH_FINISH_DELETE, account_find_deleting},
                                       {0}};
 
-const struct kind auth_kind = {
-    .id = KIND_AUTH, .name = "auth", .tables = tables, .ops = ops, .chores = chores, .check = auth_check};
+const struct kind auth_kind = {.id = KIND_AUTH,
+                               .name = "auth",
+                               .tables = tables,
+                               .ops = ops,
+                               .chores = chores,
+                               .check = auth_check,
+                               .mend = names_mend};

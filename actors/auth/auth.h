@@ -214,6 +214,7 @@ struct settle_name {
     struct bytes name;
 };
 extern const struct field settle_name_fields[];
+enum err names_mend(struct rows *rows) MUST_USE;
 bool name_find_pending(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 

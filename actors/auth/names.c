@@ -136,6 +136,62 @@ enum err name_free(struct turn *turn, const void *raw, struct reply *reply)
     return rows_del(turn->rows, TABLE_NAME, turn->key);
 }
 
+/* A reservation without its pending row, or the other way round, is dropped: its sign-up begins again. */
+static enum err mend_pending(struct rows *rows, struct arena *arena)
+{
+    struct bytes key = BYTES_NONE, value;
+    for (;;) {
+        struct name name = {0};
+        struct bytes from = arena_copy(arena, key);
+        enum err err =
+            rows_ceil(rows, TABLE_PENDING, bytes_of(from.ptr, key.len == 0 ? 0 : from.len + 1), &key, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        struct bytes pending = key = arena_copy(arena, key);
+        err = load(rows, bytes_of(pending.ptr + 8, pending.len - 8), &name);
+        if (err == ERR_NOT_FOUND || (err == OK && (name.confirmed || name.reserved_at != (int64_t)key_u64(pending)))) {
+            err = rows_del(rows, TABLE_PENDING, pending);
+        }
+        TRY(err);
+    }
+}
+
+static enum err mend_names(struct rows *rows, struct arena *arena)
+{
+    struct bytes key = BYTES_NONE, value, found;
+    for (;;) {
+        struct name name = {0};
+        struct bytes from = arena_copy(arena, key);
+        enum err err = rows_ceil(rows, TABLE_NAME, bytes_of(from.ptr, key.len == 0 ? 0 : from.len + 1), &key, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        struct bytes text = key = arena_copy(arena, key);
+        TRY(field_unpack(name_fields, value, &name));
+        struct buf pending = {0};
+        key_add_u64(&pending, (uint64_t)name.reserved_at);
+        buf_add_bytes(&pending, text);
+        err = name.confirmed ? OK : rows_get(rows, TABLE_PENDING, buf_bytes(&pending), &found);
+        if (err == ERR_NOT_FOUND) {
+            err = rows_del(rows, TABLE_NAME, text);
+        }
+        buf_free(&pending);
+        TRY(err);
+    }
+}
+
+enum err names_mend(struct rows *rows)
+{
+    struct arena arena = {0};
+    enum err err = mend_pending(rows, &arena);
+    if (err == OK) {
+        err = mend_names(rows, &arena);
+    }
+    arena_close(&arena);
+    return err;
+}
+
 bool name_find_pending(struct rows *rows, int64_t now_ms, struct arena *arena, void *raw)
 {
     struct settle_name *in = raw;

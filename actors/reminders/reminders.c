@@ -1,4 +1,5 @@
 #include "actors/reminders/reminders.h"
+#include "actors/reminders/record.h"
 
 #include "actors/auth/auth.h"
 #include "actors/page.h"
@@ -6,41 +7,8 @@
 #include "node/limits.h"
 
 enum { CREATE = 1, GET, LIST, PUT, PATCH, DELETE, DO_CREATE = 32, DO_PUT, DO_PATCH, DO_DELETE };
-enum { TODO, DOING, DONE };
-static const char *const statuses[] = {"todo", "doing", "done", NULL};
 enum { SCOPE_MINE, SCOPE_PUBLIC, SCOPE_ASSIGNED, SCOPE_ALL };
 static const char *const scopes[] = {"mine", "public", "assigned", "all", NULL};
-
-/* A record: TABLE_REMINDER, key = id. */
-struct reminder {
-    struct fieldset set;
-    struct id id;
-    struct bytes title, content;
-    int64_t due_at;
-    bool public, completed;
-    int status;
-    struct bytes assignee, created_by;
-    int64_t created_at, updated_at;
-    struct id owner, assignee_id;
-    int64_t version;
-};
-
-static const struct field reminder_fields[] = {
-    FIELD_ID(1, reminder, id, FIELD_REQUIRED),
-    FIELD_STRING(2, reminder, title, 1, LIMIT_TITLE_CHARS, FIELD_REQUIRED),
-    FIELD_STRING(3, reminder, content, 0, LIMIT_CONTENT_BYTES, FIELD_REQUIRED),
-    FIELD_TIME(4, reminder, due_at, 0),
-    FIELD_BOOL(5, reminder, public, FIELD_REQUIRED),
-    FIELD_ENUM(6, reminder, status, statuses, FIELD_REQUIRED),
-    FIELD_BOOL(7, reminder, completed, FIELD_REQUIRED),
-    FIELD_STRING(8, reminder, assignee, 0, LIMIT_USERNAME_CHARS, 0),
-    FIELD_STRING(9, reminder, created_by, 0, LIMIT_USERNAME_CHARS, FIELD_REQUIRED),
-    FIELD_TIME(10, reminder, created_at, FIELD_REQUIRED),
-    FIELD_TIME(11, reminder, updated_at, FIELD_REQUIRED),
-    FIELD_ID(12, reminder, owner, FIELD_HIDDEN),
-    FIELD_ID(13, reminder, assignee_id, FIELD_HIDDEN),
-    FIELD_INT(14, reminder, version, 0, INT64_MAX, FIELD_HIDDEN),
-    FIELDS_END};
 
 /* What a client may send: POST and PUT the whole, PATCH a part. One struct, three tables: the path
  * parameter and what is required differ. The last two fields are the script's additions. */
@@ -59,7 +27,7 @@ struct body {
     FIELD_STRING(2, body, title, 1, LIMIT_TITLE_CHARS, title_flags),                                          \
         FIELD_STRING(3, body, content, 0, LIMIT_CONTENT_BYTES, FIELD_NULLABLE | FIELD_IN_BYTES | FIELD_TEXT), \
         FIELD_TIME(4, body, due_at, FIELD_NULLABLE), FIELD_BOOL(5, body, public, 0),                          \
-        FIELD_ENUM(6, body, status, statuses, 0), FIELD_BOOL(7, body, completed, 0),                          \
+        FIELD_ENUM(6, body, status, reminder_statuses, 0), FIELD_BOOL(7, body, completed, 0),                 \
         FIELD_STRING(8, body, assignee, 1, LIMIT_USERNAME_CHARS, FIELD_NULLABLE),                             \
         FIELD_ID(13, body, assignee_id, FIELD_HIDDEN), FIELDS_END
 static const struct field create_in[] = {FIELD_ID(1, body, id, FIELD_HIDDEN), BODY_FIELDS(FIELD_REQUIRED)};
@@ -84,7 +52,7 @@ static const struct field list_in[] = {FIELD_INT(1, list_in, limit, 1, LIMIT_PAG
                                        FIELD_STRING(2, list_in, cursor, 0, 64, FIELD_QUERY),
                                        FIELD_STRING(3, list_in, q, 1, LIMIT_QUERY_CHARS, FIELD_QUERY),
                                        FIELD_ENUM(4, list_in, scope, scopes, FIELD_QUERY),
-                                       FIELD_ENUM(5, list_in, status, statuses, FIELD_QUERY),
+                                       FIELD_ENUM(5, list_in, status, reminder_statuses, FIELD_QUERY),
                                        FIELD_BOOL(6, list_in, completed, FIELD_QUERY),
                                        FIELD_TIME(7, list_in, due_before, FIELD_QUERY),
                                        FIELD_TIME(8, list_in, due_after, FIELD_QUERY),
@@ -92,46 +60,10 @@ static const struct field list_in[] = {FIELD_INT(1, list_in, limit, 1, LIMIT_PAG
 
 #define HAS(in, member) FIELD_HAS(patch_in, in, struct body, member)
 #define IS_NULL(in, member) FIELD_IS_NULL(patch_in, in, struct body, member)
-#define SET(r, member, value) FIELD_SET(reminder_fields, r, struct reminder, member, value)
-#define CLEAR(r, member) FIELD_CLEAR(reminder_fields, r, struct reminder, member)
-
-static enum err load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed)
-{
-    TRY(rows_get(rows, TABLE_REMINDER, id_bytes(&id), out_packed));
-    return field_unpack(reminder_fields, *out_packed, out);
-}
 
 static bool may_see(const struct reminder *r, const struct caller *caller)
 {
     return r->public || id_eq(r->owner, caller->account) || id_eq(r->assignee_id, caller->account);
-}
-
-/* ---- indexes: written and erased in one place each ---- */
-
-static enum err put_indexes(struct turn *turn, const struct reminder *r)
-{
-    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
-    TRY(rows_put(turn->rows, TABLE_MINE, id_pair_bytes(&mine), BYTES_NONE));
-    if (r->public) {
-        TRY(rows_put(turn->rows, TABLE_PUBLIC, id_bytes(&r->id), BYTES_NONE));
-    }
-    if (!id_is_none(r->assignee_id)) {
-        TRY(rows_put(turn->rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), BYTES_NONE));
-    }
-    return OK;
-}
-
-static enum err del_indexes(struct turn *turn, const struct reminder *r)
-{
-    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
-    TRY(rows_del(turn->rows, TABLE_MINE, id_pair_bytes(&mine)));
-    if (r->public) {
-        TRY(rows_del(turn->rows, TABLE_PUBLIC, id_bytes(&r->id)));
-    }
-    if (!id_is_none(r->assignee_id)) {
-        TRY(rows_del(turn->rows, TABLE_ASSIGNED, id_pair_bytes(&assigned)));
-    }
-    return OK;
 }
 
 static enum err store(struct turn *turn, struct reminder *r, struct reply *reply)
@@ -224,7 +156,7 @@ static enum err create_reduce(struct turn *turn, const void *raw, struct reply *
     SET(&r, owner, turn->caller.account);
     SET(&r, created_by, arena_copy(turn->arena, owner.username));
     SET(&r, created_at, turn->now_ms);
-    TRY(put_indexes(turn, &r));
+    TRY(reminder_index(turn->rows, &r));
     reply->location = r.id;
     return store(turn, &r, reply);
 }
@@ -273,8 +205,8 @@ static enum err change(struct turn *turn, const struct body *in, bool whole, str
     TRY(set_status(&after, in, reply));
     bool same_indexes = before.public == after.public && id_eq(before.assignee_id, after.assignee_id);
     if (!same_indexes) {
-        TRY(del_indexes(turn, &before));
-        TRY(put_indexes(turn, &after));
+        TRY(reminder_unindex(turn->rows, &before));
+        TRY(reminder_index(turn->rows, &after));
     }
     return store(turn, &after, reply);
 }
@@ -291,7 +223,7 @@ static enum err patch_reduce(struct turn *turn, const void *in, struct reply *re
 
 static enum err erase(struct turn *turn, const struct reminder *r)
 {
-    TRY(del_indexes(turn, r));
+    TRY(reminder_unindex(turn->rows, r));
     return rows_del(turn->rows, TABLE_REMINDER, id_bytes(&r->id));
 }
 
@@ -327,11 +259,11 @@ static enum err first_with(struct turn *turn, uint8_t table, struct id account, 
 static enum err unassign(struct turn *turn, struct reminder *r)
 {
     struct reply unused = {0};
-    TRY(del_indexes(turn, r));
+    TRY(reminder_unindex(turn->rows, r));
     CLEAR(r, assignee);
     CLEAR(r, assignee_id);
     r->assignee_id = (struct id){{0}};
-    TRY(put_indexes(turn, r));
+    TRY(reminder_index(turn->rows, r));
     enum err err = store(turn, r, &unused);
     reply_close(&unused);
     return err;
@@ -377,7 +309,7 @@ static enum err get_query(struct look *look, const void *raw, struct reply *repl
     const struct id_in *in = raw;
     struct reminder r = {0};
     struct bytes packed;
-    TRY(load(look->rows(look, id_partition(in->id)), in->id, &r, &packed));
+    TRY(reminder_load(look->rows(look, id_partition(in->id)), in->id, &r, &packed));
     if (!may_see(&r, &look->caller)) {
         return ERR_NOT_FOUND;
     }
@@ -414,7 +346,7 @@ static bool matches(struct filter *filter, const struct reminder *r)
 static bool list_want(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed, enum err *out_err)
 {
     struct reminder r = {0};
-    *out_err = load(rows, id, &r, out_packed);
+    *out_err = reminder_load(rows, id, &r, out_packed);
     return *out_err == OK && matches(ctx, &r);
 }
 
@@ -526,7 +458,7 @@ static enum err find_actor(struct script *s)
     struct write_state *st = s->state;
     struct reminder r = {0};
     struct bytes packed;
-    TRY(load(script_rows(s, id_partition(st->body.id)), st->body.id, &r, &packed));
+    TRY(reminder_load(script_rows(s, id_partition(st->body.id)), st->body.id, &r, &packed));
     st->actor = r.owner;
     return OK;
 }
@@ -590,46 +522,6 @@ static const struct step patch_steps[] = {
 static const struct step delete_steps_[] = {
     {"find", delete_begin, false}, {"command", delete_command, false}, {"answer", write_answer, false}, {0}};
 
-/* ---- invariants ---- */
-
-static enum err check_record(struct rows *rows, const struct reminder *r, uint64_t *out_indexes)
-{
-    struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
-    struct bytes value;
-    bool indexed =
-        rows_get(rows, TABLE_MINE, id_pair_bytes(&mine), &value) == OK &&
-        (rows_get(rows, TABLE_PUBLIC, id_bytes(&r->id), &value) == OK) == r->public &&
-        (rows_get(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), &value) == OK) == !id_is_none(r->assignee_id);
-    *out_indexes += 1U + r->public + !id_is_none(r->assignee_id);
-    return indexed && r->completed == (r->status == DONE) ? OK : ERR_CORRUPT;
-}
-
-static uint64_t count_rows(struct rows *rows, uint8_t table, struct arena *arena)
-{
-    struct bytes key, value, from = BYTES_NONE;
-    uint64_t count = 0;
-    while (rows_ceil(rows, table, from, &key, &value) == OK) {
-        from = bytes_of(arena_copy(arena, key).ptr, key.len + 1); /* the copy ends with a zero */
-        count++;
-    }
-    return count;
-}
-
-static enum err check(struct rows *rows, struct arena *arena)
-{
-    struct bytes key, value, from = BYTES_NONE;
-    uint64_t indexes = 0;
-    while (rows_ceil(rows, TABLE_REMINDER, from, &key, &value) == OK) {
-        struct reminder r = {0};
-        from = bytes_of(arena_copy(arena, key).ptr, key.len + 1);
-        TRY(field_unpack(reminder_fields, value, &r));
-        TRY(check_record(rows, &r, &indexes));
-    }
-    uint64_t found = count_rows(rows, TABLE_MINE, arena) + count_rows(rows, TABLE_PUBLIC, arena) +
-                     count_rows(rows, TABLE_ASSIGNED, arena);
-    return found == indexes ? OK : ERR_CORRUPT;
-}
-
 static const struct table tables[] = {{TABLE_REMINDER, "reminders", true},
                                       {TABLE_MINE, "reminders_by_owner", false},
                                       {TABLE_PUBLIC, "reminders_public", false},
@@ -658,5 +550,10 @@ static const struct op ops[] = {
      .reduce = delete_reduce},
     {0}};
 
-const struct kind reminders_kind = {
-    .id = KIND_REMINDERS, .name = "reminders", .tables = tables, .ops = ops, .forget = forget, .check = check};
+const struct kind reminders_kind = {.id = KIND_REMINDERS,
+                                    .name = "reminders",
+                                    .tables = tables,
+                                    .ops = ops,
+                                    .forget = forget,
+                                    .check = reminders_check,
+                                    .mend = reminders_mend};

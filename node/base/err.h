@@ -42,7 +42,9 @@
     X(ERR_HTTP_VERSION, 505, "http_version", "HTTP/1.0 and HTTP/1.1 are spoken here", false)                       \
     X(ERR_DISK_FULL, 507, "disk_full", "The disk is full", true)                                                   \
     X(ERR_IO, 500, "io", "Input or output failed", true)                                                           \
-    X(ERR_CORRUPT, 500, "corrupt", "Stored data is damaged", false)
+    X(ERR_CORRUPT, 500, "corrupt", "Stored data is damaged", false)                                                \
+    X(ERR_QUARANTINED, 503, "quarantined", "Data is damaged here: only ?consistency=local reads of what is whole", \
+      false)
 
 #define ERR_ENUM(name, status, code, title, retryable) name,
 enum err { OK = 0, ERR_LIST(ERR_ENUM) ERR_COUNT };

@@ -1,0 +1,38 @@
+/* The record of a reminder and the rows that lead to it. */
+#ifndef BELFRY_ACTORS_REMINDERS_RECORD_H
+#define BELFRY_ACTORS_REMINDERS_RECORD_H
+
+#include "actors/kind.h"
+
+enum { TODO, DOING, DONE };
+extern const char *const reminder_statuses[];
+
+/* A record: TABLE_REMINDER, key = id. */
+struct reminder {
+    struct fieldset set;
+    struct id id;
+    struct bytes title, content;
+    int64_t due_at;
+    bool public, completed;
+    int status;
+    struct bytes assignee, created_by;
+    int64_t created_at, updated_at;
+    struct id owner, assignee_id;
+    int64_t version;
+};
+
+extern const struct field reminder_fields[];
+
+#define SET(r, member, value) FIELD_SET(reminder_fields, r, struct reminder, member, value)
+#define CLEAR(r, member) FIELD_CLEAR(reminder_fields, r, struct reminder, member)
+
+enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed) MUST_USE;
+/* The indexes: written and erased in one place each. */
+enum err reminder_index(struct rows *rows, const struct reminder *r) MUST_USE;
+enum err reminder_unindex(struct rows *rows, const struct reminder *r) MUST_USE;
+
+/* See struct kind. */
+enum err reminders_check(struct rows *rows, struct arena *arena) MUST_USE;
+enum err reminders_mend(struct rows *rows) MUST_USE;
+
+#endif

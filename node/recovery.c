@@ -1,0 +1,231 @@
+#include "node/recovery.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "node/base/log.h"
+
+static void path_in(const struct recovery *recovery, const char *name, char *out)
+{
+    (void)snprintf(out, PATH_MAX, "%s/%s", recovery->data, name);
+}
+
+/* ---- how the last run ended ---- */
+
+static enum err look(struct recovery *recovery)
+{
+    (void)snprintf(recovery->why, sizeof recovery->why, "the data directory %.300s cannot be read", recovery->data);
+    enum err err = durable_look(disk_posix(), recovery->data, recovery->partitions, &recovery->look);
+    if (err == ERR_CORRUPT) {
+        damage_add(recovery->damage, DAMAGE_DURABLE, -1, "the file durable is damaged");
+        return OK;
+    }
+    return err;
+}
+
+/* ---- the state ---- */
+
+static void on_fault(void *ctx, int partition, const char *text)
+{
+    struct recovery *recovery = ctx;
+    damage_add(recovery->damage, DAMAGE_STATE, partition, text);
+}
+
+static void on_row(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value)
+{
+    struct recovery *recovery = ctx;
+    recovery->row(recovery->ctx, partition, table, key, value);
+}
+
+/* After an orderly stop the state is exactly the last point; a meta page damaged so that an older
+ * transaction shows is found here. */
+static void check_clean_state(struct recovery *recovery)
+{
+    uint64_t txn;
+    struct bytes meta = bytes_of(recovery->look.meta, sizeof recovery->look.meta);
+    if (recovery->look.start == DURABLE_CLEAN && recovery->look.has_point &&
+        (!tree_meta_txn(meta, &txn) || txn != recovery->tree.txn)) {
+        damage_add(recovery->damage, DAMAGE_STATE, -1,
+                   "the node stopped in order, but the state's newest transaction is another one");
+    }
+}
+
+static enum err check_state(struct recovery *recovery)
+{
+    char path[PATH_MAX];
+    const struct durable_look *seen = &recovery->look;
+    bool crashed = seen->start == DURABLE_CRASHED;
+    path_in(recovery, "state", path);
+    if (crashed && !seen->has_point && !damage_in(recovery->damage, DAMAGE_DURABLE)) {
+        return OK; /* no point was ever taken: what is there is not believed, the log holds everything */
+    }
+    struct state_check check = {.dir = path,
+                                .partitions = recovery->partitions,
+                                .meta =
+                                    crashed && seen->has_point ? bytes_of(seen->meta, sizeof seen->meta) : BYTES_NONE,
+                                .fault = on_fault,
+                                .row = recovery->row == NULL ? NULL : on_row,
+                                .ctx = recovery,
+                                .books = recovery->books};
+    (void)snprintf(recovery->why, sizeof recovery->why, "the state in %.300s cannot be read", path);
+    enum err err = state_check_run(&check);
+    recovery->tree = check.stats;
+    recovery->has_state = err == OK;
+    if (err == ERR_NOT_FOUND) {
+        if (seen->has_point) {
+            damage_add(recovery->damage, DAMAGE_STATE, -1, "the state file is missing");
+        }
+        return OK;
+    }
+    if (err == OK) {
+        check_clean_state(recovery);
+    }
+    return err;
+}
+
+/* ---- the log ---- */
+
+static void note_term(struct recovery *recovery, const struct segment_record *record)
+{
+    bool has_term = record->type == RECORD_HARD_STATE || record->type == RECORD_ENTRY || record->type == RECORD_LAST;
+    if (has_term && record->term > recovery->highest_term[record->group]) {
+        recovery->highest_term[record->group] = record->term;
+    }
+}
+
+static void on_beyond(void *ctx, const struct segment_record *record)
+{
+    note_term(ctx, record);
+}
+
+static void on_entry(struct recovery *recovery, const struct segment_record *record)
+{
+    struct group_start *start = &recovery->starts[record->group];
+    while (start->entries_len > 0 && start->entries[start->entries_len - 1].index >= record->index) {
+        free((void *)(uintptr_t)start->entries[--start->entries_len].payload.ptr);
+    }
+    if (record->index <= start->applied_index) {
+        return; /* in the state already */
+    }
+    if (start->entries_len == recovery->caps[record->group]) {
+        recovery->caps[record->group] = start->entries_len == 0 ? 16 : start->entries_len * 2;
+        start->entries = mem_realloc(start->entries, recovery->caps[record->group] * sizeof *start->entries);
+    }
+    start->entries[start->entries_len++] =
+        (struct group_entry){record->index, record->term, record->kind,
+                             bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
+}
+
+static void on_record(void *ctx, const struct segment_record *record)
+{
+    struct recovery *recovery = ctx;
+    struct group_start *start = &recovery->starts[record->group];
+    note_term(recovery, record);
+    recovery->records++;
+    recovery->clean = record->type == RECORD_CLEAN;
+    switch ((enum segment_record_type)record->type) {
+    case RECORD_HARD_STATE:
+        start->term = record->term;
+        start->vote = record->index;
+        return;
+    case RECORD_ENTRY: on_entry(recovery, record); break;
+    case RECORD_LAST: break;
+    case RECORD_SEGMENT:
+    case RECORD_CLEAN:
+    case RECORD_SEAL: return;
+    }
+    recovery->last[record->group] = record->index;
+    recovery->last_term[record->group] = record->term;
+}
+
+static enum err scan_log(struct recovery *recovery, const char *path)
+{
+    struct segment_scan scan = {.disk = disk_posix(),
+                                .dir = path,
+                                .groups = recovery->partitions,
+                                .each = on_record,
+                                .beyond = on_beyond,
+                                .ctx = recovery};
+    enum err err = segment_scan_run(&scan);
+    (void)snprintf(recovery->why, sizeof recovery->why, "%s", scan.why);
+    segment_scan_close(&scan);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+static enum err read_log(struct recovery *recovery)
+{
+    char path[PATH_MAX];
+    path_in(recovery, "log", path);
+    struct segments_options options = {disk_posix(), path, recovery->partitions, recovery->segment_bytes};
+    enum err err = recovery->read_only ? scan_log(recovery, path)
+                                       : segments_open(&options, on_record, recovery, &recovery->segments,
+                                                       recovery->why, sizeof recovery->why);
+    if (err == ERR_CORRUPT) {
+        damage_add(recovery->damage, DAMAGE_LOG, -1, recovery->why);
+        return OK;
+    }
+    return err;
+}
+
+/* What the state holds must be in the log: an applied entry was synced before it was applied. */
+static void check_log_fits(struct recovery *recovery)
+{
+    char text[256];
+    if (damage_in(recovery->damage, DAMAGE_LOG)) {
+        return;
+    }
+    if (recovery->look.start == DURABLE_CLEAN && !recovery->clean) {
+        damage_add(recovery->damage, DAMAGE_LOG, -1,
+                   "the node stopped in order, but the log's last record is not there");
+    }
+    for (unsigned g = 0; g < recovery->partitions; g++) {
+        const struct group_start *start = &recovery->starts[g];
+        if (damage_spares(recovery->damage, g) && recovery->last[g] != start->applied_index + start->entries_len) {
+            (void)snprintf(
+                text, sizeof text, "partition %u: the log ends at entry %llu, but %llu are applied and %zu wait", g,
+                (unsigned long long)recovery->last[g], (unsigned long long)start->applied_index, start->entries_len);
+            damage_add(recovery->damage, DAMAGE_LOG, -1, text);
+        }
+    }
+}
+
+enum err recovery_run(struct recovery *recovery)
+{
+    unsigned count = recovery->partitions;
+    recovery->books = mem_zalloc(count * sizeof *recovery->books);
+    recovery->starts = mem_zalloc(count * sizeof *recovery->starts);
+    recovery->caps = mem_zalloc(count * sizeof *recovery->caps);
+    recovery->last = mem_zalloc(count * sizeof *recovery->last);
+    recovery->last_term = mem_zalloc(count * sizeof *recovery->last_term);
+    recovery->highest_term = mem_zalloc(count * sizeof *recovery->highest_term);
+    TRY(look(recovery));
+    TRY(check_state(recovery));
+    for (unsigned g = 0; g < count; g++) {
+        recovery->starts[g].applied_index = recovery->books[g].applied_index;
+        recovery->starts[g].applied_term = recovery->books[g].applied_term;
+        recovery->highest_term[g] = recovery->books[g].applied_term;
+    }
+    TRY(read_log(recovery));
+    check_log_fits(recovery);
+    return OK;
+}
+
+void recovery_close(struct recovery *recovery, bool payloads)
+{
+    for (unsigned g = 0; recovery->starts != NULL && g < recovery->partitions; g++) {
+        struct group_start *start = &recovery->starts[g];
+        for (size_t i = 0; i < start->entries_len && payloads; i++) {
+            free((void *)(uintptr_t)start->entries[i].payload.ptr);
+        }
+        free(start->entries);
+        free((void *)(uintptr_t)start->configuration.ptr);
+    }
+    free(recovery->look.applied);
+    free(recovery->books);
+    free(recovery->starts);
+    free(recovery->caps);
+    free(recovery->last);
+    free(recovery->last_term);
+    free(recovery->highest_term);
+}
