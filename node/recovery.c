@@ -81,6 +81,10 @@ static enum err check_state(struct recovery *recovery)
     if (err == OK) {
         check_clean_state(recovery);
     }
+    if (err == OK && recovery->tree.file_bytes < seen->state_bytes) {
+        damage_add(recovery->damage, DAMAGE_STATE, -1,
+                   "the file is shorter than it was at the durable point: it was cut");
+    }
     return err;
 }
 

@@ -60,7 +60,8 @@ enum err durable_parse(struct bytes file, unsigned partitions, struct durable_lo
 {
     uint32_t crc, count;
     size_t head = MAGIC_BYTES + sizeof crc, applied = partitions * sizeof *out->applied;
-    if (file.len != head + sizeof count + STATE_META_BYTES + applied || memcmp(file.ptr, magic, MAGIC_BYTES) != 0) {
+    size_t meta_at = head + sizeof count, applied_at = meta_at + STATE_META_BYTES;
+    if (file.len != applied_at + applied + sizeof out->state_bytes || memcmp(file.ptr, magic, MAGIC_BYTES) != 0) {
         return ERR_CORRUPT;
     }
     memcpy(&crc, file.ptr + MAGIC_BYTES, sizeof crc);
@@ -68,8 +69,9 @@ enum err durable_parse(struct bytes file, unsigned partitions, struct durable_lo
     if (crc != crc32c(0, file.ptr + head, file.len - head) || count != partitions) {
         return ERR_CORRUPT;
     }
-    memcpy(out->meta, file.ptr + head + sizeof count, sizeof out->meta);
-    out->applied = mem_copy(file.ptr + head + sizeof count + STATE_META_BYTES, applied);
+    memcpy(out->meta, file.ptr + meta_at, sizeof out->meta);
+    memcpy(&out->state_bytes, file.ptr + applied_at + applied, sizeof out->state_bytes);
+    out->applied = mem_copy(file.ptr + applied_at, applied);
     out->has_point = true;
     return OK;
 }
@@ -149,11 +151,13 @@ static enum err save_point(struct durable *durable, const struct state_pin *pin)
 {
     struct buf file = {0};
     uint32_t crc = 0, count = durable->partitions;
+    uint64_t state_bytes = state_pin_bytes(pin);
     buf_add(&file, magic, MAGIC_BYTES);
     buf_add(&file, &crc, sizeof crc);
     buf_add(&file, &count, sizeof count);
     buf_add_bytes(&file, state_pin_meta(pin));
     buf_add(&file, state_pin_applied(pin), durable->partitions * sizeof(uint64_t));
+    buf_add(&file, &state_bytes, sizeof state_bytes);
     crc = crc32c(0, file.ptr + MAGIC_BYTES + sizeof crc, file.len - MAGIC_BYTES - sizeof crc);
     memcpy(file.ptr + MAGIC_BYTES, &crc, sizeof crc);
     enum err err = disk_replace(durable->disk, durable->dir, "durable", buf_bytes(&file));

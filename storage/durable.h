@@ -29,6 +29,7 @@ struct durable_look {
     bool has_point;
     uint8_t meta[STATE_META_BYTES]; /* of the point */
     uint64_t *applied;              /* of the point, a partition; malloc'd */
+    uint64_t state_bytes;           /* how long the state's file was; it never shrinks */
 };
 /* Errors: ERR_CORRUPT (the side file is damaged; start is right all the same), ERR_IO. */
 enum err durable_look(struct disk *disk, const char *dir, unsigned partitions, struct durable_look *out) MUST_USE;

@@ -500,7 +500,7 @@ enum { META_TXN_AT = 144 };
 struct state_pin {
     struct state *state;
     MDB_txn *txn;
-    uint64_t *applied;
+    uint64_t *applied, bytes;
     uint8_t meta[STATE_META_BYTES];
 };
 
@@ -571,7 +571,12 @@ enum err state_pin_sync(struct state_pin *pin)
     for (int pass = 0; pass < PASSES; pass++) {
         TRY(write_back(fd));
     }
-    return fdatasync(fd) == 0 ? OK : ERR_IO;
+    struct stat st;
+    if (fdatasync(fd) != 0 || fstat(fd, &st) != 0) {
+        return ERR_IO;
+    }
+    pin->bytes = (uint64_t)st.st_size;
+    return OK;
 }
 
 struct bytes state_pin_meta(const struct state_pin *pin)
@@ -582,6 +587,11 @@ struct bytes state_pin_meta(const struct state_pin *pin)
 const uint64_t *state_pin_applied(const struct state_pin *pin)
 {
     return pin->applied;
+}
+
+uint64_t state_pin_bytes(const struct state_pin *pin)
+{
+    return pin->bytes;
 }
 
 static enum err write_meta(int fd, const uint8_t *meta, uint64_t slot, uint64_t txn)

@@ -76,6 +76,8 @@ void state_pin_free(struct state_pin *pin);
 enum err state_pin_sync(struct state_pin *pin) MUST_USE;
 struct bytes state_pin_meta(const struct state_pin *pin); /* STATE_META_BYTES */
 const uint64_t *state_pin_applied(const struct state_pin *pin);
+/* How long the file was when it was synced; it never shrinks. */
+uint64_t state_pin_bytes(const struct state_pin *pin);
 /* Puts a saved meta page back into a data file that is not open: into its own slot, and with the
  * transaction id less one into the other. Errors: ERR_CORRUPT, ERR_IO. */
 enum err state_meta_restore(const char *dir, struct bytes meta) MUST_USE;

@@ -43,6 +43,7 @@ struct walk {
     int fd;
     unsigned faults;
     struct meta meta;
+    uint64_t file_pages;
     uint8_t *used; /* a bit a page */
     uint8_t *levels[DEPTH_MAX];
     struct buf big; /* a value from overflow pages */
@@ -113,7 +114,7 @@ static bool read_pages(struct walk *walk, uint64_t page, uint64_t count, uint8_t
 /* Marks pages as used by the tree; false when one of them cannot be, or is already. */
 static bool claim(struct walk *walk, uint64_t page, uint64_t count, const char *as)
 {
-    if (page < 2 || page > walk->meta.last_page || count > walk->meta.last_page + 1 - page) {
+    if (page < 2 || page > walk->meta.last_page || page >= walk->file_pages || count > walk->file_pages - page) {
         fault(walk, "page %llu (%s) is not within the file", (unsigned long long)page, as);
         return false;
     }
@@ -325,7 +326,9 @@ static void free_row(struct walk *walk, struct bytes key, struct bytes value)
         return;
     }
     for (uint64_t i = 1; i <= count; i++) {
-        if (!claim(walk, get64(value.ptr + 8 * i), 1, "free")) {
+        uint64_t page = get64(value.ptr + 8 * i);
+        bool unwritten = page >= walk->file_pages && page <= walk->meta.last_page;
+        if (!unwritten && !claim(walk, page, 1, "free")) {
             return;
         }
     }
@@ -404,13 +407,17 @@ static bool take_meta(struct walk *walk, struct bytes given)
     return good;
 }
 
-static bool fits_file(struct walk *walk)
+/* The newest transaction's last page may lie behind the end, if it was freed before it was written. LMDB
+ * writes whole pages; only a crash of the system, after which the meta page is given, leaves parts. */
+static bool measure_file(struct walk *walk)
 {
     struct stat st;
-    if (fstat(walk->fd, &st) != 0 || walk->meta.last_page >= (uint64_t)st.st_size / PAGE) {
-        fault(walk, "the file is too short: it ends before page %llu", (unsigned long long)walk->meta.last_page);
+    if (fstat(walk->fd, &st) != 0 || (st.st_size % PAGE != 0 && walk->visit->meta.len == 0)) {
+        fault(walk, "the file does not end with a page: it was cut");
         return false;
     }
+    walk->file_pages = (uint64_t)st.st_size / PAGE;
+    walk->used = mem_zalloc((size_t)(walk->file_pages / 8) + 1);
     return true;
 }
 
@@ -422,10 +429,9 @@ enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree
     if (walk.fd < 0) {
         return errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
     }
-    if (take_meta(&walk, visit->meta) && fits_file(&walk)) {
-        walk.used = mem_zalloc((size_t)(walk.meta.last_page / 8) + 1);
+    if (measure_file(&walk) && take_meta(&walk, visit->meta)) {
         walk_tree(&walk, &walk.meta.main, "main", main_row);
-        *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries};
+        *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries, walk.file_pages * PAGE};
         walk_tree(&walk, &walk.meta.free, "free", free_row);
     }
     for (size_t i = 0; i < DEPTH_MAX; i++) {

@@ -25,7 +25,7 @@ struct tree_visit {
 };
 
 struct tree_stats {
-    uint64_t txn, pages, rows;
+    uint64_t txn, pages, rows, file_bytes;
 };
 
 /* Reads the whole file. OK also when faults were told; ERR_NOT_FOUND, ERR_IO. */
