@@ -6,16 +6,18 @@
 #include "node/http/http.h"
 
 enum stage { STAGE_HEAD, STAGE_LENGTH, STAGE_CHUNKED };
+enum { REQUEST_LINE_REST = 64 }; /* bytes of a request line beside its target */
 
 struct http_parser {
     llhttp_t llhttp;
     enum stage stage;
     enum err err;
-    size_t scanned;  /* head bytes already looked at */
-    size_t line;     /* where the line being scanned starts */
-    size_t head;     /* bytes of the head, leading empty lines included */
-    size_t consumed; /* of a chunked message, bytes given to llhttp */
-    uint64_t length; /* of an identity body */
+    size_t scanned;    /* head bytes already looked at */
+    size_t line;       /* where the line being scanned starts */
+    size_t head;       /* bytes of the head, leading empty lines included */
+    size_t consumed;   /* of a chunked message, bytes given to llhttp */
+    uint64_t length;   /* of an identity body */
+    bool request_line; /* it has been scanned */
     bool told_continue, complete, header_done;
     struct buf body;     /* a chunked body, decoded */
     const uint8_t *base; /* where the message stood when its head was parsed */
@@ -233,6 +235,16 @@ static bool line_is_good(struct bytes data, size_t start, size_t end)
     return memchr(data.ptr + start, '\r', len - 1) == NULL;
 }
 
+/* The line being scanned reaches up to end at least. Asked before anything else about the line, so
+ * that the answer is the same however the head comes in pieces. */
+static enum err check_length(const struct http_parser *parser, size_t end)
+{
+    if (!parser->request_line && end - parser->line > LIMIT_TARGET_BYTES + REQUEST_LINE_REST) {
+        return ERR_URI_TOO_LONG;
+    }
+    return end > LIMIT_HEAD_BYTES ? ERR_HEADERS_TOO_LARGE : OK;
+}
+
 /* Finds the end of the head: 0 when it is not there yet. */
 static enum err find_head(struct http_parser *parser, struct bytes data, size_t *out)
 {
@@ -242,18 +254,17 @@ static enum err find_head(struct http_parser *parser, struct bytes data, size_t 
             data.len > parser->scanned ? memchr(data.ptr + parser->scanned, '\n', data.len - parser->scanned) : NULL;
         if (lf == NULL) {
             parser->scanned = data.len;
-            return data.len > LIMIT_HEAD_BYTES ? ERR_HEADERS_TOO_LARGE : OK;
+            return check_length(parser, data.len);
         }
         size_t end = (size_t)(lf - data.ptr);
+        TRY(check_length(parser, end + 1));
         if (!line_is_good(data, parser->line, end)) {
             return ERR_BAD_REQUEST;
         }
         bool empty = end - parser->line == 1;
         parser->scanned = end + 1;
         parser->line = end + 1;
-        if (end + 1 > LIMIT_HEAD_BYTES) {
-            return ERR_HEADERS_TOO_LARGE;
-        }
+        parser->request_line = parser->request_line || !empty;
         if (empty && end > 3) { /* one or two empty lines may stand before the request line */
             *out = end + 1;
             return OK;
@@ -302,9 +313,6 @@ static enum http_parse parse_head(struct http_parser *parser, struct bytes data)
 {
     size_t head;
     enum err err = find_head(parser, data, &head);
-    if (err == OK && head == 0 && parser->line == 0 && data.len > LIMIT_TARGET_BYTES + 64) {
-        err = ERR_URI_TOO_LONG;
-    }
     if (err != OK) {
         return bad(parser, err);
     }
