@@ -1,0 +1,139 @@
+#include "tests/fuzz/http_stream.h"
+
+#include <stdlib.h>
+
+#include "node/http/http.h"
+#include "tests/fuzz/fuzz.h"
+
+enum { PIECES = 12, SINGLE_BYTES_UP_TO = 600 };
+
+struct reading {
+    struct http_parser *parser;
+    struct http_request request;
+    struct buf seen; /* all that was read, for comparison */
+    size_t start;    /* of the message in the stream */
+    bool told;       /* 100 (Continue), once a message */
+    bool bad;
+};
+
+static bool inside(struct bytes part, struct bytes whole)
+{
+    return part.len == 0 || (part.ptr >= whole.ptr && part.ptr + part.len <= whole.ptr + whole.len);
+}
+
+static void keep(struct reading *reading, struct bytes part)
+{
+    buf_printf(&reading->seen, "%zu:", part.len);
+    buf_add_bytes(&reading->seen, part);
+}
+
+static void take_request(struct reading *reading, struct bytes data, size_t used)
+{
+    const struct http_request *request = &reading->request;
+    size_t head = request->target.len;
+    CHECK(used > 0 && used <= data.len);
+    CHECK((unsigned)request->method <= METHOD_OTHER && http_method_name(request->method) != NULL);
+    CHECK(request->headers_len <= LIMIT_HEADERS && request->body.len <= LIMIT_BODY_BYTES);
+    CHECK(request->target.len > 0 && request->target.len <= LIMIT_TARGET_BYTES);
+    CHECK(inside(request->target, data) && inside(request->query, request->target) && request->path.len > 0);
+    CHECK(inside(request->path, request->target) || bytes_is(request->path, "/"));
+    CHECK(request->has_body || request->body.len == 0);
+    buf_printf(&reading->seen, "%zu %d %d%d%d%d", used, (int)request->method, request->http10, request->keep_alive,
+               request->expects_continue, request->has_body);
+    keep(reading, request->target);
+    keep(reading, request->path);
+    keep(reading, request->query);
+    for (size_t i = 0; i < request->headers_len; i++) {
+        CHECK(request->headers[i].name.len > 0);
+        CHECK(inside(request->headers[i].name, data) && inside(request->headers[i].value, data));
+        head += request->headers[i].name.len + request->headers[i].value.len;
+        keep(reading, request->headers[i].name);
+        keep(reading, request->headers[i].value);
+    }
+    CHECK(head <= LIMIT_HEAD_BYTES);
+    keep(reading, request->body);
+}
+
+/* What may be held for a message that is not whole is bounded. */
+static void check_waiting(const struct reading *reading, size_t held)
+{
+    size_t most =
+        http_parser_in_body(reading->parser) ? LIMIT_HEAD_BYTES + 2 * (size_t)LIMIT_BODY_BYTES : LIMIT_HEAD_BYTES;
+    CHECK(held <= most);
+}
+
+static void take_refusal(struct reading *reading, struct bytes data)
+{
+    size_t used = 0;
+    int status = err_status(http_parser_err(reading->parser));
+    CHECK(status >= 400 && status != 500);
+    CHECK(http_parser_feed(reading->parser, data, &reading->request, &used) == HTTP_BAD);
+    reading->bad = true;
+    buf_printf(&reading->seen, "refused");
+}
+
+/* The stream has come up to end: reads the requests that are whole. */
+static void read_up_to(struct reading *reading, struct bytes stream, size_t end)
+{
+    while (!reading->bad && reading->start < end) {
+        struct bytes data = bytes_of(mem_copy(stream.ptr + reading->start, end - reading->start), end - reading->start);
+        size_t used = 0;
+        enum http_parse parsed = http_parser_feed(reading->parser, data, &reading->request, &used);
+        if (parsed == HTTP_CONTINUE) {
+            CHECK(!reading->told && reading->request.expects_continue);
+            reading->told = true;
+            parsed = http_parser_feed(reading->parser, data, &reading->request, &used);
+            CHECK(parsed == HTTP_MORE);
+        }
+        if (parsed == HTTP_DONE) {
+            take_request(reading, data, used);
+            http_parser_reset(reading->parser);
+            reading->start += used;
+            reading->told = false;
+        } else if (parsed == HTTP_BAD) {
+            take_refusal(reading, data);
+        } else {
+            check_waiting(reading, data.len);
+        }
+        free((void *)(uintptr_t)data.ptr);
+        if (parsed == HTTP_MORE) {
+            return;
+        }
+    }
+}
+
+static struct reading *reading_new(void)
+{
+    struct reading *reading = mem_zalloc(sizeof *reading);
+    reading->parser = http_parser_new();
+    return reading;
+}
+
+static void reading_free(struct reading *reading)
+{
+    http_parser_free(reading->parser);
+    buf_free(&reading->seen);
+    free(reading);
+}
+
+static void read_in_pieces(struct reading *reading, struct bytes stream, uint64_t seed)
+{
+    size_t end = 0;
+    bool single = seed % 4 == 0 && stream.len <= SINGLE_BYTES_UP_TO;
+    for (size_t piece = 1; end < stream.len; piece++) {
+        size_t left = stream.len - end;
+        end += single ? 1 : piece == PIECES ? left : 1 + (size_t)(fuzz_next(&seed) % left);
+        read_up_to(reading, stream, end);
+    }
+}
+
+void http_stream_check(struct bytes stream, uint64_t seed)
+{
+    struct reading *whole = reading_new(), *pieces = reading_new();
+    read_up_to(whole, stream, stream.len);
+    read_in_pieces(pieces, stream, seed);
+    CHECK(whole->start == pieces->start && whole->bad == pieces->bad);
+    CHECK(bytes_eq(buf_bytes(&whole->seen), buf_bytes(&pieces->seen)));
+    reading_free(whole);
+    reading_free(pieces);
+}
