@@ -63,9 +63,21 @@ static void check_errors(enum err err, const struct field_errors *errors)
     }
 }
 
+/* JSON replies leave nulls out. */
+static void drop_nulls(const struct field *fields, void *in)
+{
+    struct fieldset *set = in;
+    set->null = 0;
+    for (size_t i = 0; fields[i].name != NULL; i++) {
+        if (fields[i].type == TYPE_OBJECT && (set->has & field_bit(i)) != 0) {
+            drop_nulls(fields[i].sub, (char *)in + fields[i].offset);
+        }
+    }
+}
+
 static void check_round(const struct field *fields, size_t size, const void *in, struct arena *arena)
 {
-    struct buf packed = {0}, again = {0}, json = {0}, json_again = {0};
+    struct buf packed = {0}, again = {0}, json = {0};
     struct field_errors errors = {0};
     void *back = arena_zalloc(arena, size), *decoded = arena_zalloc(arena, size);
     field_pack(&packed, fields, in);
@@ -74,14 +86,14 @@ static void check_round(const struct field *fields, size_t size, const void *in,
     CHECK(bytes_eq(buf_bytes(&packed), buf_bytes(&again)));
     CHECK(field_json_from_pack(&json, fields, buf_bytes(&packed)) == OK);
     CHECK(field_decode_json(fields, buf_bytes(&json), arena, decoded, &errors) == OK);
-    again.len = 0;
+    drop_nulls(fields, back);
+    packed.len = again.len = 0;
+    field_pack(&packed, fields, back);
     field_pack(&again, fields, decoded);
-    CHECK(field_json_from_pack(&json_again, fields, buf_bytes(&again)) == OK);
-    CHECK(bytes_eq(buf_bytes(&json), buf_bytes(&json_again)));
+    CHECK(bytes_eq(buf_bytes(&packed), buf_bytes(&again)));
     buf_free(&packed);
     buf_free(&again);
     buf_free(&json);
-    buf_free(&json_again);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
