@@ -145,6 +145,9 @@ static int on_headers_complete(llhttp_t *llhttp)
     if (llhttp->http_major != 1 || llhttp->http_minor > 1) {
         return refuse(parser, ERR_HTTP_VERSION);
     }
+    if (llhttp->method == HTTP_CONNECT) {
+        return refuse(parser, ERR_NOT_IMPLEMENTED); /* llhttp would leave its body to the next request */
+    }
     if (request->target.len == 0 || !hosts_are_good(request)) {
         return refuse(parser, ERR_BAD_REQUEST);
     }
@@ -290,22 +293,16 @@ static struct bytes without_authority(struct bytes target)
     size_t scheme = bytes_start_with(target, BYTES_LIT("http://"))    ? 7
                     : bytes_start_with(target, BYTES_LIT("https://")) ? 8
                                                                       : 0;
-    if (scheme == 0) {
-        return target;
-    }
-    size_t at = scheme;
-    while (at < target.len && target.ptr[at] != '/' && target.ptr[at] != '?') {
-        at++;
-    }
-    return at < target.len && target.ptr[at] == '/' ? bytes_of(target.ptr + at, target.len - at) : BYTES_LIT("/");
+    const uint8_t *path = scheme == 0 ? target.ptr : memchr(target.ptr + scheme, '/', target.len - scheme);
+    return path == NULL ? BYTES_LIT("/") : bytes_of(path, target.len - (size_t)(path - target.ptr));
 }
 
 static void split_target(struct http_request *request)
 {
-    struct bytes target = without_authority(request->target);
+    struct bytes target = request->target;
     const uint8_t *mark = memchr(target.ptr, '?', target.len);
     size_t path = mark == NULL ? target.len : (size_t)(mark - target.ptr);
-    request->path = bytes_of(target.ptr, path);
+    request->path = without_authority(bytes_of(target.ptr, path));
     request->query = mark == NULL ? BYTES_NONE : bytes_of(mark + 1, target.len - path - 1);
 }
 
@@ -348,6 +345,9 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
     llhttp_errno_t code = llhttp_execute(&parser->llhttp, from, data.len - parser->consumed);
     if (parser->complete) {
         const char *end = llhttp_get_error_pos(&parser->llhttp);
+        if (end[-2] != '\r') { /* the empty line behind the trailers: llhttp takes a bare LF for it */
+            return bad(parser, ERR_BAD_REQUEST);
+        }
         parser->request->body = buf_bytes(&parser->body);
         *out_used = (size_t)(end - (const char *)data.ptr);
         return HTTP_DONE;
