@@ -27,16 +27,81 @@ static void keep(struct reading *reading, struct bytes part)
     buf_add_bytes(&reading->seen, part);
 }
 
+/* The length of a line with its CRLF; a CR or LF alone is in no line. */
+static size_t line_bytes(struct bytes text)
+{
+    for (size_t i = 0; i + 1 < text.len; i++) {
+        if (text.ptr[i] == '\r' || text.ptr[i] == '\n') {
+            CHECK(text.ptr[i] == '\r' && text.ptr[i + 1] == '\n');
+            return i + 2;
+        }
+    }
+    CHECK(false); /* no line ends here */
+    return 0;
+}
+
+static struct bytes from(struct bytes text, size_t at)
+{
+    CHECK(at <= text.len);
+    return bytes_of(text.ptr + at, text.len - at);
+}
+
+/* The bytes of a chunked body that was accepted, read by the letter of RFC 9112 section 7.1. */
+static size_t check_chunks(struct bytes left, struct bytes body)
+{
+    const uint8_t *start = left.ptr;
+    size_t size = 0, line = 0;
+    do {
+        char *end, text[24] = "";
+        line = line_bytes(left);
+        memcpy(text, left.ptr, line < sizeof text ? line : sizeof text - 1);
+        size = strtoul(text, &end, 16);
+        CHECK(end > text && strchr("; \t\r", *end) != NULL);
+        left = from(left, line);
+        if (size > 0) {
+            CHECK(left.len >= size + 2 && body.len >= size && bytes_start_with(body, bytes_of(left.ptr, size)));
+            CHECK(left.ptr[size] == '\r' && left.ptr[size + 1] == '\n');
+            left = from(left, size + 2);
+            body = from(body, size);
+        }
+    } while (size > 0);
+    CHECK(body.len == 0);
+    do { /* trailers, and the empty line behind them */
+        line = line_bytes(left);
+        left = from(left, line);
+    } while (line > 2);
+    return (size_t)(left.ptr - start);
+}
+
+/* Where the request ends by RFC 9112 section 6.3, found without the parser. */
+static void check_end(const struct http_request *request, struct bytes data, size_t used)
+{
+    size_t line = 0;
+    while (bytes_start_with(bytes_of(data.ptr + line, data.len - line), BYTES_LIT("\r\n"))) {
+        line += 2; /* empty lines ahead of the request */
+    }
+    const uint8_t *end = memmem(data.ptr + line, data.len - line, "\r\n\r\n", 4);
+    CHECK(end != NULL);
+    size_t head = (size_t)(end - data.ptr) + 4;
+    CHECK(head <= LIMIT_HEAD_BYTES);
+    if (http_header(request, "transfer-encoding").ptr != NULL) {
+        CHECK(used == head + check_chunks(from(data, head), request->body));
+    } else {
+        CHECK(used == head + request->body.len);
+        CHECK(request->has_body == (http_header(request, "content-length").ptr != NULL));
+    }
+}
+
 static void take_request(struct reading *reading, struct bytes data, size_t used)
 {
     const struct http_request *request = &reading->request;
-    size_t head = request->target.len;
     CHECK(used > 0 && used <= data.len);
     CHECK((unsigned)request->method <= METHOD_OTHER && http_method_name(request->method) != NULL);
     CHECK(request->headers_len <= LIMIT_HEADERS && request->body.len <= LIMIT_BODY_BYTES);
     CHECK(request->target.len > 0 && request->target.len <= LIMIT_TARGET_BYTES);
     CHECK(inside(request->target, data) && inside(request->query, request->target) && request->path.len > 0);
     CHECK(inside(request->path, request->target) || bytes_is(request->path, "/"));
+    CHECK((request->query.ptr != NULL) == (memchr(request->target.ptr, '?', request->target.len) != NULL));
     CHECK(request->has_body || request->body.len == 0);
     buf_printf(&reading->seen, "%zu %d %d%d%d%d", used, (int)request->method, request->http10, request->keep_alive,
                request->expects_continue, request->has_body);
@@ -46,11 +111,10 @@ static void take_request(struct reading *reading, struct bytes data, size_t used
     for (size_t i = 0; i < request->headers_len; i++) {
         CHECK(request->headers[i].name.len > 0);
         CHECK(inside(request->headers[i].name, data) && inside(request->headers[i].value, data));
-        head += request->headers[i].name.len + request->headers[i].value.len;
         keep(reading, request->headers[i].name);
         keep(reading, request->headers[i].value);
     }
-    CHECK(head <= LIMIT_HEAD_BYTES);
+    check_end(request, data, used);
     keep(reading, request->body);
 }
 
