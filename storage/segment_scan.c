@@ -6,7 +6,7 @@
 
 #include "storage/record.h"
 
-enum { HEAD_BYTES = 64 * 1024 }; /* holds any preamble */
+enum { HEAD_BYTES = 64 * 1024 /* holds any preamble */, UNUSED_MAX = 2 };
 
 /* The file being read. */
 struct cursor {
@@ -251,7 +251,7 @@ static enum err read_file(struct cursor *cursor, bool newest)
     push_file(scan, cursor->number);
     TRY(read_records(cursor));
     bool blank = all_zero(cursor->data + cursor->at, cursor->size - cursor->at);
-    if (!newest && (!blank || cursor->records < record_preamble(scan->groups))) {
+    if (cursor->records < record_preamble(scan->groups) || (!newest && !blank)) {
         return damage(cursor, "the segment ends early, though a later one exists");
     }
     scan->size = cursor->size;
@@ -289,32 +289,41 @@ static void tell_beyond(struct cursor *cursor, const struct numbers *numbers, si
     }
 }
 
+/* Looks from the end for files without records: the one torn in its first batch, and one made ready
+ * behind it meanwhile. How many files are in use goes to *out_count. */
+static enum err find_unused(struct cursor *cursor, const struct numbers *numbers, size_t *out_count)
+{
+    struct segment_scan *scan = cursor->scan;
+    bool unused = true;
+    *out_count = numbers->len;
+    while (*out_count > 0 && *out_count + UNUSED_MAX > numbers->len && unused) {
+        cursor->number = numbers->list[*out_count - 1];
+        TRY(is_unused(cursor, &unused));
+        if (unused) {
+            (*out_count)--;
+            scan->unused_from = cursor->number;
+            scan->unused_to = scan->unused_to == 0 ? cursor->number : scan->unused_to;
+        }
+    }
+    return OK;
+}
+
 static enum err read_files(struct cursor *cursor, const struct numbers *numbers)
 {
-    bool unused = false;
-    size_t count = numbers->len;
-    enum err err = OK;
-    if (count > 0) {
-        cursor->number = numbers->list[count - 1];
-        err = is_unused(cursor, &unused);
-        cursor->scan->unused = unused ? cursor->number : 0;
-        count -= unused;
-    }
-    size_t i = count; /* where the damage is */
-    for (size_t at = 0; at < count && err == OK; at++) {
-        i = at;
-        cursor->number = numbers->list[at];
+    size_t count, at = 0; /* where the damage is */
+    enum err err = find_unused(cursor, numbers, &count);
+    for (size_t i = 0; i < numbers->len && err == OK; i++) {
+        at = i;
+        cursor->number = numbers->list[i];
         cursor->at = 0;
-        err = at > 0 && numbers->list[at] != numbers->list[at - 1] + 1
-                  ? damage(cursor, "the segment before it is missing")
-                  : read_file(cursor, at + 1 == count);
-    }
-    if (err == OK && unused && count > 0 && numbers->list[count] != numbers->list[count - 1] + 1) {
-        cursor->number = numbers->list[count];
-        err = damage(cursor, "the segment before it is missing");
+        if (i > 0 && numbers->list[i] != numbers->list[i - 1] + 1) {
+            err = damage(cursor, "the segment before it is missing");
+        } else if (i < count) {
+            err = read_file(cursor, i + 1 == count);
+        }
     }
     if (err == ERR_CORRUPT) {
-        tell_beyond(cursor, numbers, i);
+        tell_beyond(cursor, numbers, at);
     }
     return err;
 }

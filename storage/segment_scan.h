@@ -22,7 +22,8 @@ struct segment_scan {
     /* Found. */
     struct segment_file *files; /* in use, oldest first */
     size_t files_len, files_cap;
-    uint64_t unused;                                          /* number of the file made ready and not used; 0: none */
+    /* Files made ready and not used, or not beyond a torn first batch: numbers from..to, 0: none. */
+    uint64_t unused_from, unused_to;
     uint64_t oldest;                                          /* number of the first file; 1 when there is none */
     uint64_t *last_index, *last_term, *hard_term, *hard_vote; /* per group */
     uint64_t size;                                            /* of the newest file in use */

@@ -362,9 +362,9 @@ static enum err open_newest(struct segments *log, const struct segment_scan *sca
 {
     struct disk *disk = log->options.disk;
     char path[PATH_MAX];
-    if (scan->unused != 0) {
-        /* Written to or not, nothing in it was synced: it is made anew when its turn comes. */
-        segment_path(log->dir, scan->unused, path);
+    /* Nothing in them was synced: they are made anew when their turn comes. The newest goes first. */
+    for (uint64_t number = scan->unused_to; number != 0 && number >= scan->unused_from; number--) {
+        segment_path(log->dir, number, path);
         TRY(disk->remove(disk, path));
     }
     if (scan->files_len == 0) {

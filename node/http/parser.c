@@ -6,16 +6,18 @@
 #include "node/http/http.h"
 
 enum stage { STAGE_HEAD, STAGE_LENGTH, STAGE_CHUNKED };
+enum { REQUEST_LINE_REST = 64 }; /* bytes of a request line beside its target */
 
 struct http_parser {
     llhttp_t llhttp;
     enum stage stage;
     enum err err;
-    size_t scanned;  /* head bytes already looked at */
-    size_t line;     /* where the line being scanned starts */
-    size_t head;     /* bytes of the head, leading empty lines included */
-    size_t consumed; /* of a chunked message, bytes given to llhttp */
-    uint64_t length; /* of an identity body */
+    size_t scanned;    /* head bytes already looked at */
+    size_t line;       /* where the line being scanned starts */
+    size_t head;       /* bytes of the head, leading empty lines included */
+    size_t consumed;   /* of a chunked message, bytes given to llhttp */
+    uint64_t length;   /* of an identity body */
+    bool request_line; /* it has been scanned */
     bool told_continue, complete, header_done;
     struct buf body;     /* a chunked body, decoded */
     const uint8_t *base; /* where the message stood when its head was parsed */
@@ -143,6 +145,9 @@ static int on_headers_complete(llhttp_t *llhttp)
     if (llhttp->http_major != 1 || llhttp->http_minor > 1) {
         return refuse(parser, ERR_HTTP_VERSION);
     }
+    if (llhttp->method == HTTP_CONNECT) {
+        return refuse(parser, ERR_NOT_IMPLEMENTED); /* llhttp would leave its body to the next request */
+    }
     if (request->target.len == 0 || !hosts_are_good(request)) {
         return refuse(parser, ERR_BAD_REQUEST);
     }
@@ -233,6 +238,16 @@ static bool line_is_good(struct bytes data, size_t start, size_t end)
     return memchr(data.ptr + start, '\r', len - 1) == NULL;
 }
 
+/* The line being scanned reaches up to end at least. Asked before anything else about the line, so
+ * that the answer is the same however the head comes in pieces. */
+static enum err check_length(const struct http_parser *parser, size_t end)
+{
+    if (!parser->request_line && end - parser->line > LIMIT_TARGET_BYTES + REQUEST_LINE_REST) {
+        return ERR_URI_TOO_LONG;
+    }
+    return end > LIMIT_HEAD_BYTES ? ERR_HEADERS_TOO_LARGE : OK;
+}
+
 /* Finds the end of the head: 0 when it is not there yet. */
 static enum err find_head(struct http_parser *parser, struct bytes data, size_t *out)
 {
@@ -242,18 +257,17 @@ static enum err find_head(struct http_parser *parser, struct bytes data, size_t 
             data.len > parser->scanned ? memchr(data.ptr + parser->scanned, '\n', data.len - parser->scanned) : NULL;
         if (lf == NULL) {
             parser->scanned = data.len;
-            return data.len > LIMIT_HEAD_BYTES ? ERR_HEADERS_TOO_LARGE : OK;
+            return check_length(parser, data.len);
         }
         size_t end = (size_t)(lf - data.ptr);
+        TRY(check_length(parser, end + 1));
         if (!line_is_good(data, parser->line, end)) {
             return ERR_BAD_REQUEST;
         }
         bool empty = end - parser->line == 1;
         parser->scanned = end + 1;
         parser->line = end + 1;
-        if (end + 1 > LIMIT_HEAD_BYTES) {
-            return ERR_HEADERS_TOO_LARGE;
-        }
+        parser->request_line = parser->request_line || !empty;
         if (empty && end > 3) { /* one or two empty lines may stand before the request line */
             *out = end + 1;
             return OK;
@@ -279,22 +293,16 @@ static struct bytes without_authority(struct bytes target)
     size_t scheme = bytes_start_with(target, BYTES_LIT("http://"))    ? 7
                     : bytes_start_with(target, BYTES_LIT("https://")) ? 8
                                                                       : 0;
-    if (scheme == 0) {
-        return target;
-    }
-    size_t at = scheme;
-    while (at < target.len && target.ptr[at] != '/' && target.ptr[at] != '?') {
-        at++;
-    }
-    return at < target.len && target.ptr[at] == '/' ? bytes_of(target.ptr + at, target.len - at) : BYTES_LIT("/");
+    const uint8_t *path = scheme == 0 ? target.ptr : memchr(target.ptr + scheme, '/', target.len - scheme);
+    return path == NULL ? BYTES_LIT("/") : bytes_of(path, target.len - (size_t)(path - target.ptr));
 }
 
 static void split_target(struct http_request *request)
 {
-    struct bytes target = without_authority(request->target);
+    struct bytes target = request->target;
     const uint8_t *mark = memchr(target.ptr, '?', target.len);
     size_t path = mark == NULL ? target.len : (size_t)(mark - target.ptr);
-    request->path = bytes_of(target.ptr, path);
+    request->path = without_authority(bytes_of(target.ptr, path));
     request->query = mark == NULL ? BYTES_NONE : bytes_of(mark + 1, target.len - path - 1);
 }
 
@@ -302,9 +310,6 @@ static enum http_parse parse_head(struct http_parser *parser, struct bytes data)
 {
     size_t head;
     enum err err = find_head(parser, data, &head);
-    if (err == OK && head == 0 && parser->line == 0 && data.len > LIMIT_TARGET_BYTES + 64) {
-        err = ERR_URI_TOO_LONG;
-    }
     if (err != OK) {
         return bad(parser, err);
     }
@@ -340,6 +345,9 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
     llhttp_errno_t code = llhttp_execute(&parser->llhttp, from, data.len - parser->consumed);
     if (parser->complete) {
         const char *end = llhttp_get_error_pos(&parser->llhttp);
+        if (end[-2] != '\r') { /* the empty line behind the trailers: llhttp takes a bare LF for it */
+            return bad(parser, ERR_BAD_REQUEST);
+        }
         parser->request->body = buf_bytes(&parser->body);
         *out_used = (size_t)(end - (const char *)data.ptr);
         return HTTP_DONE;

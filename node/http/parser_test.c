@@ -24,6 +24,10 @@ static const struct message messages[] = {
     {CHUNKED "5\nhello\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "5\r\nhello\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "5\r\nhello\r\n0\r\nX: y\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "0\r\n\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "0\r\nX: y\r\n\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "2\r\nhi..0\r\n\r\n", ERR_BAD_REQUEST, NULL},
+    {CHUNKED "2;x=y\r.hi\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "5;a\nb\r\nhello\r\n0\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {CHUNKED "ffffffffffffffffff\r\n", ERR_BAD_REQUEST, NULL},
     {"POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ERR_BAD_REQUEST,
@@ -40,6 +44,8 @@ static const struct message messages[] = {
     {"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", ERR_BAD_REQUEST, NULL},
     {"GET / HTTP/2.0\r\n" HOST "\r\n", ERR_HTTP_VERSION, NULL},
     {"BREW / HTTP/1.1\r\n" HOST "\r\n", ERR_NOT_IMPLEMENTED, NULL},
+    {"CONNECT a:1 HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ERR_NOT_IMPLEMENTED, NULL},
+    {"CONNECT ?q HTTP/1.1\r\n" HOST "\r\n", ERR_NOT_IMPLEMENTED, NULL},
     {"get / HTTP/1.1\r\n" HOST "\r\n", ERR_BAD_REQUEST, NULL},
     {"GET / HTTP/1.1\r\n" HOST "Expect: tea\r\n\r\n", ERR_EXPECTATION_FAILED, NULL},
 };
@@ -115,30 +121,56 @@ static void test_random_bytes_never_pass_for_more_than_they_are(void **state)
     free(request);
 }
 
+static void test_targets(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {{"/a?b=c?d", "/a", "b=c?d"},
+                                           {"/a", "/a", NULL},
+                                           {"*", "*", NULL},
+                                           {"http://h/a?http://x", "/a", "http://x"},
+                                           {"https://h", "/", NULL},
+                                           {"http://h?b=/c", "/", "b=/c"}};
+    struct http_request *request = mem_zalloc(sizeof *request);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct http_parser *parser = http_parser_new();
+        struct buf text = {0};
+        size_t used;
+        buf_printf(&text, "OPTIONS %s HTTP/1.1\r\nHost: h\r\n\r\n", cases[i][0]);
+        assert_int_equal(http_parser_feed(parser, buf_bytes(&text), request, &used), HTTP_DONE);
+        assert_true(bytes_is(request->path, cases[i][1]) && bytes_is(request->query, cases[i][2]));
+        buf_free(&text);
+        http_parser_free(parser);
+    }
+    free(request);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
     struct http_request *request = mem_zalloc(sizeof *request);
     static const struct {
-        size_t target, headers, value;
+        size_t spaces, target, headers, value;
         enum err err;
-    } cases[] = {{8000, 10, 10, OK},
-                 {9000, 1, 1, ERR_URI_TOO_LONG},
-                 {1, 99, 1, OK},
-                 {1, 100, 1, ERR_HEADERS_TOO_LARGE},
-                 {1, 1, 17000, ERR_HEADERS_TOO_LARGE}};
+    } cases[] = {{1, 8000, 10, 10, OK}, {1, 9000, 1, 1, ERR_URI_TOO_LONG},     {9000, 1, 1, 1, ERR_URI_TOO_LONG},
+                 {1, 1, 99, 1, OK},     {1, 1, 100, 1, ERR_HEADERS_TOO_LARGE}, {1, 1, 1, 17000, ERR_HEADERS_TOO_LARGE}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct http_parser *parser = http_parser_new();
         struct buf text = {0};
         size_t used;
-        buf_printf(&text, "GET /%0*d HTTP/1.1\r\nHost: a\r\n", (int)cases[i].target, 0);
+        buf_printf(&text, "GET%*s/%0*d HTTP/1.1\r\nHost: a\r\n", (int)cases[i].spaces, " ", (int)cases[i].target, 0);
         for (size_t h = 0; h < cases[i].headers; h++) {
             buf_printf(&text, "X: %0*d\r\n", (int)cases[i].value, 0);
         }
         buf_add_str(&text, "\r\n");
-        enum http_parse parsed = http_parser_feed(parser, buf_bytes(&text), request, &used);
-        assert_int_equal(http_parser_err(parser), cases[i].err);
-        assert_int_equal(parsed, cases[i].err == OK ? HTTP_DONE : HTTP_BAD);
+        for (size_t cut = 0; cut <= text.len; cut += text.len / 7) { /* the same answer, wherever it is cut */
+            http_parser_reset(parser);
+            enum http_parse parsed = http_parser_feed(parser, bytes_of(text.ptr, cut), request, &used);
+            if (parsed != HTTP_BAD) {
+                parsed = http_parser_feed(parser, buf_bytes(&text), request, &used);
+            }
+            assert_int_equal(http_parser_err(parser), cases[i].err);
+            assert_int_equal(parsed, cases[i].err == OK ? HTTP_DONE : HTTP_BAD);
+        }
         buf_free(&text);
         http_parser_free(parser);
     }
@@ -149,6 +181,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_are_read_the_same_however_they_come),
                                        cmocka_unit_test(test_random_bytes_never_pass_for_more_than_they_are),
-                                       cmocka_unit_test(test_limits)};
+                                       cmocka_unit_test(test_targets), cmocka_unit_test(test_limits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
