@@ -50,6 +50,10 @@ static const struct flag flags[] = {
     NUMBER("disk-reserve-mib", disk_reserve_mib, 0, 1048576, LIMIT_DISK_RESERVE_MIB,
            "with less room on the disk only deletions are taken"),
     NUMBER("log-segment-mib", log_segment_mib, 4, 1024, LIMIT_SEGMENT_MIB, "size of a file of the log"),
+    TEXT("backup-dir", backup_dir, "", "DIR: where backups are made, on a schedule and by POST /v1/cluster/backup"),
+    TEXT("backup-key-file", backup_key_file, "", "FILE with their key (belfry secret FILE)"),
+    NUMBER("backup-every-s", backup_every_s, 0, 31536000, 0, "seconds between backups; 0: only when asked for"),
+    NUMBER("backup-keep", backup_keep, 1, 100000, 7, "as many are kept, older ones are deleted"),
     {"print-config", FLAG_SWITCH, offsetof(struct config, print_config), 0, 0, 0, NULL,
      "print what is in force, and stop"},
 };
@@ -217,6 +221,9 @@ enum err config_parse(struct config *config, int argc, char **argv)
     }
     TRY(from_environment(config));
     TRY(from_flags(config, argc, argv, false));
+    if (config->backup_dir[0] != 0 && config->backup_key_file[0] == 0) {
+        return complain("--", "backup-dir", "needs --backup-key-file: backups are encrypted");
+    }
     return config->heartbeat_ms * 2 > config->election_timeout_ms
                ? complain("--", "heartbeat-ms", "must be at most half of --election-timeout-ms")
                : OK;

@@ -9,15 +9,15 @@
 enum { CONFIG_LISTENS = 8, CONFIG_TEXT = 256 };
 
 struct config {
-    char data[CONFIG_TEXT];
+    char data[CONFIG_TEXT], backup_dir[CONFIG_TEXT], backup_key_file[CONFIG_TEXT];
     char listen[CONFIG_LISTENS][CONFIG_TEXT];
     unsigned listen_len;
     char log_level[CONFIG_TEXT], log_file[CONFIG_TEXT], config_file[CONFIG_TEXT];
     char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;
-    int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, disk_reserve_mib, log_segment_mib,
-        actor_idle_ms;
+    int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, backup_every_s, backup_keep,
+        disk_reserve_mib, log_segment_mib, actor_idle_ms;
     bool print_config;
 };
 

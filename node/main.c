@@ -16,8 +16,11 @@ static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  serve     run a node (belfry serve --help lists the flags)\n"
                             "  status    is the node of --data DIR ready, and if not, why\n"
                             "  admin     grant a user the role admin, or take it with --revoke\n"
-                            "  verify    look for damage in --data DIR, whose node is stopped or read-only\n"
+                            "  backup    FILE: what --data DIR holds, encrypted with --key-file KEY, beside its node\n"
+                            "  restore   FILE: make --data DIR, a new cluster, out of a backup\n"
+                            "  verify    look for damage in a backup FILE, or in --data DIR whose node is stopped\n"
                             "  recover   make a damaged --data DIR start again, --accept-loss\n"
+                            "  secret    FILE: a new key for backups\n"
                             "  echo      the bare HTTP stack, for measuring\n"
                             "  version\n";
 
@@ -62,6 +65,14 @@ static int run(const struct config *config, struct log *log, sigset_t *signals)
     return 0;
 }
 
+static int version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    (void)puts("belfry " BELFRY_VERSION);
+    return 0;
+}
+
 static int serve(int argc, char **argv)
 {
     struct config config;
@@ -92,44 +103,39 @@ static int serve(int argc, char **argv)
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGTERM);
     CHECK(pthread_sigmask(SIG_BLOCK, &signals, NULL) == 0);
-    raise_file_limit();
     size_compute_pool(&config);
     int code = run(&config, log, &signals);
     log_free(log);
     return code;
 }
 
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {{"serve", serve},
+                {"echo", echo_main},
+                {"status", operator_status},
+                {"admin", operator_admin},
+                {"backup", operator_backup},
+                {"restore", operator_restore},
+                {"verify", operator_verify},
+                {"recover", operator_recover},
+                {"secret", operator_secret},
+                {"hash", hasher_main}, /* started by serve, not by people */
+                {"version", version}};
+
 int main(int argc, char **argv)
 {
-    const char *command = argc > 1 ? argv[1] : "";
+    const char *name = argc > 1 ? argv[1] : "";
     (void)signal(SIGPIPE, SIG_IGN);
     CHECK(sodium_init() >= 0);
-    if (strcmp(command, "serve") == 0) {
-        return serve(argc - 2, argv + 2);
+    raise_file_limit();
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return commands[i].run(argc - 2, argv + 2);
+        }
     }
-    if (strcmp(command, "echo") == 0) {
-        raise_file_limit();
-        return echo_main(argc - 2, argv + 2);
-    }
-    if (strcmp(command, "admin") == 0) {
-        return operator_admin(argc - 2, argv + 2);
-    }
-    if (strcmp(command, "verify") == 0) {
-        return operator_verify(argc - 2, argv + 2);
-    }
-    if (strcmp(command, "recover") == 0) {
-        return operator_recover(argc - 2, argv + 2);
-    }
-    if (strcmp(command, "hash") == 0) {
-        return hasher_main(); /* started by serve, not by people */
-    }
-    if (strcmp(command, "status") == 0) {
-        return operator_status(argc - 2, argv + 2);
-    }
-    if (strcmp(command, "version") == 0) {
-        (void)puts("belfry " BELFRY_VERSION);
-        return 0;
-    }
-    (void)fputs(usage, strcmp(command, "--help") == 0 ? stdout : stderr);
-    return strcmp(command, "--help") == 0 ? 0 : 2;
+    bool help = strcmp(name, "--help") == 0;
+    (void)fputs(usage, help ? stdout : stderr);
+    return help ? 0 : 2;
 }

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "cluster/group.h"
+#include "node/backups.h"
 #include "node/damage.h"
 #include "node/partition.h"
 #include "node/router.h"
@@ -296,6 +297,10 @@ void metrics_write(struct node *node, struct buf *out)
     write_process(node, out);
     if (node->durable != NULL) {
         write_storage(node, out);
+    }
+    if (node->backups != NULL) {
+        single(out, "belfry_backup_last_success_seconds", "gauge",
+               "When the last backup was begun, seconds since 1970.", (double)backups_last_ms(node->backups) / 1000);
     }
     single(out, "belfry_damaged", "gauge", "1 when stored data was found damaged: the node is read-only.",
            damage_any(node->damage) ? 1 : 0);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "actors/system/system.h"
+#include "node/backups.h"
 #include "node/call.h"
 #include "node/command.h"
 #include "node/crypto/hashers.h"
@@ -206,8 +207,12 @@ static enum err open_state(struct node *node)
 {
     char path[PATH_MAX];
     path_in(node, "state", path);
-    struct state_options options = {
-        path, node->partitions_len, LIMIT_MAP_BYTES, (uint64_t)node->config.state_quota_mib << 20, on_damaged, node};
+    struct state_options options = {.dir = path,
+                                    .partitions = node->partitions_len,
+                                    .map_bytes = LIMIT_MAP_BYTES,
+                                    .quota_bytes = (uint64_t)node->config.state_quota_mib << 20,
+                                    .damaged = on_damaged,
+                                    .ctx = node};
     return state_open(&options, &node->state);
 }
 
@@ -432,6 +437,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     (void)snprintf(why, why_cap, "the processes that hash passwords cannot be started, or have not enough memory");
     TRY(start_hashers(node));
     TRY(listen_all(node, why, why_cap));
+    node->backups = damaged ? NULL : backups_new(&node->config, node->log);
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (!damaged) {
             worker_timer(&node->workers[w].worker, &node->workers[w].tick, 0);
@@ -584,6 +590,7 @@ void node_stop(struct node *node)
         worker_join(&node->workers[w].worker);
         state_reader_free(node->workers[w].reader);
     }
+    backups_free(node->backups);
     enum err err = damage_any(node->damage) ? ERR_CORRUPT : OK;
     if (node->durable != NULL) {
         err = stop_writing(node);

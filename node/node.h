@@ -14,6 +14,7 @@
 #include "storage/segments.h"
 #include "storage/state_writer.h"
 
+struct backups;
 struct damage;
 struct guard;
 struct hashers;
@@ -70,6 +71,7 @@ struct node {
     struct state_writer *state_writer;
     struct apply_context apply_context;
     struct durable *durable;
+    struct backups *backups;         /* NULL without --backup-dir; its own thread and lock */
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 
     struct hashers *hashers;   /* processes that hash passwords; its own lock */

@@ -100,15 +100,17 @@ static void add_op(struct buf *out, const struct kind *kind, const struct op *op
 
 static void add_page(struct buf *out, const struct page_route *page)
 {
+    int status = page->method == METHOD_POST ? 202 : 200;
     buf_printf(out,
-               "\"get\":{\"summary\":\"%s\",\"responses\":{\"200\":{\"description\":\"OK\",\"content\":{\"%s\":{}}}}}",
-               page->summary, page->type);
+               "\"%s\":{\"summary\":\"%s\",%s\"responses\":{\"%d\":{\"description\":\"%s\",\"content\":{\"%s\":{}}}}}",
+               lower[page->method], page->summary, page->role == ROLE_NONE ? "" : "\"security\":[{\"bearer\":[]}],",
+               status, http_status_text(status), page->type);
 }
 
-static const struct page_route *page_of(const char *path)
+static const struct page_route *page_of(const struct route *route)
 {
     const struct page_route *page = page_routes;
-    while (page->path != NULL && strcmp(page->path, path) != 0) {
+    while (page->path != NULL && (page->method != route->method || strcmp(page->path, route->path) != 0)) {
         page++;
     }
     return page;
@@ -130,7 +132,7 @@ void openapi_write(const struct router *router, struct buf *out)
         if (routes[i].op != NULL) {
             add_op(out, routes[i].kind, routes[i].op);
         } else {
-            add_page(out, page_of(routes[i].path));
+            add_page(out, page_of(&routes[i]));
         }
     }
     buf_add_lit(out, "}},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\","
@@ -177,11 +179,12 @@ void docs_write(const struct router *router, struct buf *out)
              "<p>The machine-readable form is <a href=\"/openapi.json\">/openapi.json</a>.</p>");
     for (size_t i = 0; i < len; i++) {
         const struct op *op = routes[i].op;
+        enum role role = op != NULL ? (enum role)op->role : routes[i].role;
         buf_printf(out, "<h2><code>%s %s</code></h2><p>%s%s.</p>", http_method_name(routes[i].method), routes[i].path,
-                   op != NULL ? op->summary : page_of(routes[i].path)->summary,
-                   op == NULL || op->role == ROLE_NONE ? ""
-                   : op->role == ROLE_ADMIN            ? " (admin token)"
-                                                       : " (token)");
+                   op != NULL ? op->summary : page_of(&routes[i])->summary,
+                   role == ROLE_NONE    ? ""
+                   : role == ROLE_ADMIN ? " (admin token)"
+                                        : " (token)");
         if (op != NULL) {
             docs_fields(out, op);
         }

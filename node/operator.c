@@ -8,7 +8,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "node/archive.h"
 #include "node/base/bytes.h"
+#include "node/crypto/key_file.h"
 #include "node/repair.h"
 
 enum { ANSWER_MAX = 1 << 20 };
@@ -131,8 +133,39 @@ int operator_status(int argc, char **argv)
 
 int operator_verify(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
-    return argc == 0 ? repair_verify(data) : complain("belfry verify [--data DIR]");
+    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
+    if (argc == 0 && key == NULL) {
+        return repair_verify(data);
+    }
+    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_verify(argv[0], key)
+                                                         : complain("belfry verify [--data DIR]\n"
+                                                                    "       belfry verify FILE --key-file KEY");
+}
+
+int operator_backup(int argc, char **argv)
+{
+    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
+    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_backup(data, argv[0], key)
+                                                         : complain("belfry backup FILE --key-file KEY [--data DIR]");
+}
+
+int operator_restore(int argc, char **argv)
+{
+    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
+    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_restore(argv[0], key, data)
+                                                         : complain("belfry restore FILE --key-file KEY [--data DIR]");
+}
+
+int operator_secret(int argc, char **argv)
+{
+    if (argc != 1 || argv[0][0] == '-') {
+        return complain("belfry secret FILE\n  writes a new random key; keep it where the backups are not");
+    }
+    enum err err = key_file_create(argv[0]);
+    if (err != OK) {
+        (void)fprintf(stderr, "belfry: %s %s\n", argv[0], err == ERR_CONFLICT ? "exists" : "cannot be written");
+    }
+    return err == OK ? 0 : 1;
 }
 
 int operator_recover(int argc, char **argv)

@@ -5,7 +5,11 @@
 /* `belfry admin [--data DIR] USERNAME [--revoke]`; `belfry status [--data DIR]`. */
 int operator_admin(int argc, char **argv);
 int operator_status(int argc, char **argv);
-/* `belfry verify --data DIR`; `belfry recover --data DIR --accept-loss`. */
+/* `belfry backup FILE --key-file KEY`; `belfry restore FILE --key-file KEY`; `belfry secret FILE`. */
+int operator_backup(int argc, char **argv);
+int operator_restore(int argc, char **argv);
+int operator_secret(int argc, char **argv);
+/* `belfry verify --data DIR` or `FILE --key-file KEY`; `belfry recover --data DIR --accept-loss`. */
 int operator_verify(int argc, char **argv);
 int operator_recover(int argc, char **argv);
 

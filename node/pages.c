@@ -1,5 +1,6 @@
 #include "node/pages.h"
 
+#include "node/backups.h"
 #include "node/crypto/token.h"
 #include "node/metrics.h"
 
@@ -35,6 +36,27 @@ static int jwks(struct node *node, const struct http_request *request, struct pa
     return 200;
 }
 
+/* 409 when the node was not told where backups go. */
+static int backup_last(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    (void)request;
+    out->type = "application/json";
+    if (node->backups == NULL) {
+        out->err = ERR_CONFLICT;
+        return 409;
+    }
+    backups_write(node->backups, &out->body);
+    return 200;
+}
+
+static int backup_now(struct node *node, const struct http_request *request, struct page_out *out)
+{
+    if (node->backups != NULL) {
+        backups_ask(node->backups);
+    }
+    return backup_last(node, request, out) == 200 ? 202 : 409;
+}
+
 static int openapi(struct node *node, const struct http_request *request, struct page_out *out)
 {
     (void)request;
@@ -51,10 +73,14 @@ static int docs(struct node *node, const struct http_request *request, struct pa
 }
 
 const struct page_route page_routes[] = {
-    {"/livez", livez, "The process answers", "text/plain"},
-    {"/readyz", readyz, "The node can serve; ?verbose lists the checks", "text/plain"},
-    {"/metrics", metrics_page, "Metrics in the Prometheus text format", "text/plain"},
-    {"/.well-known/jwks.json", jwks, "The public keys of access tokens", "application/jwk-set+json"},
-    {"/openapi.json", openapi, "This description", "application/json"},
-    {"/docs", docs, "This description as a page", "text/html"},
+    {"/livez", METHOD_GET, ROLE_NONE, livez, "The process answers", "text/plain"},
+    {"/readyz", METHOD_GET, ROLE_NONE, readyz, "The node can serve; ?verbose lists the checks", "text/plain"},
+    {"/metrics", METHOD_GET, ROLE_NONE, metrics_page, "Metrics in the Prometheus text format", "text/plain"},
+    {"/.well-known/jwks.json", METHOD_GET, ROLE_NONE, jwks, "The public keys of access tokens",
+     "application/jwk-set+json"},
+    {"/v1/cluster/backup", METHOD_POST, ROLE_ADMIN, backup_now, "Make a backup into --backup-dir", "application/json"},
+    {"/v1/cluster/backup", METHOD_GET, ROLE_ADMIN, backup_last, "Is a backup being made, and the last one",
+     "application/json"},
+    {"/openapi.json", METHOD_GET, ROLE_NONE, openapi, "This description", "application/json"},
+    {"/docs", METHOD_GET, ROLE_NONE, docs, "This description as a page", "text/html"},
     {0}};

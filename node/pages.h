@@ -6,6 +6,8 @@
 
 struct page_route {
     const char *path; /* NULL ends the table */
+    enum method method;
+    enum role role;
     page_fn page;
     const char *summary;
     const char *type;

@@ -282,10 +282,7 @@ static enum err log_group(struct segments *log, const struct recovery *old, uint
 {
     const struct group_start *start = &old->starts[group];
     uint64_t index = start->applied_index, kept = 0;
-    TRY(segments_add(log, &(struct segment_record){
-                              .type = RECORD_HARD_STATE, .group = group, .term = old->highest_term[group] + 1}));
-    TRY(segments_add(log, &(struct segment_record){
-                              .type = RECORD_LAST, .group = group, .index = index, .term = start->applied_term}));
+    TRY(segments_begin_group(log, group, old->highest_term[group] + 1, index, start->applied_term));
     for (size_t i = 0; i < start->entries_len; i++) {
         const struct group_entry *entry = &start->entries[i];
         if (entry->index != index + 1) {

@@ -108,12 +108,13 @@ static struct token_entry *verify(struct request *request, struct bytes token, i
 static enum flow_next request_auth(struct flow *flow)
 {
     struct request *request = request_of(flow);
-    const struct op *op = request->match.route->op;
+    const struct route *route = request->match.route;
+    enum role role = route->op != NULL ? (enum role)route->op->role : route->role;
     if (http_conn_is_local(request->conn)) {
         request->caller.role = ROLE_ADMIN; /* who may open the node's socket is its operator */
         return FLOW_NEXT;
     }
-    if (op == NULL || op->role == ROLE_NONE) {
+    if (role == ROLE_NONE) {
         return FLOW_NEXT;
     }
     struct bytes header = http_header(request->http, "authorization");
@@ -129,7 +130,7 @@ static enum flow_next request_auth(struct flow *flow)
         return flow_fail(flow, keys ? ERR_UNAUTHORIZED : ERR_QUARANTINED);
     }
     request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
-    return request->caller.role >= (enum role)op->role ? FLOW_NEXT : flow_fail(flow, ERR_FORBIDDEN);
+    return request->caller.role >= role ? FLOW_NEXT : flow_fail(flow, ERR_FORBIDDEN);
 }
 
 static enum flow_next request_admit(struct flow *flow)
@@ -290,7 +291,7 @@ static enum flow_next run_page(struct request *request)
     request->status = request->match.route->page(node_of(request), request->http, &out);
     request->type = out.type;
     request->body = out.body;
-    return FLOW_NEXT;
+    return out.err == OK ? FLOW_NEXT : flow_fail(&request->flow, out.err);
 }
 
 static enum flow_next request_submit(struct flow *flow)

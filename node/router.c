@@ -103,7 +103,7 @@ struct router *router_new(void)
         }
     }
     for (const struct page_route *page = page_routes; page->path != NULL; page++) {
-        add(router, (struct route){.path = page->path, .method = METHOD_GET, .page = page->page});
+        add(router, (struct route){.path = page->path, .method = page->method, .page = page->page, .role = page->role});
     }
     qsort(router->routes, router->len, sizeof *router->routes, by_literal);
     number_paths(router);

@@ -9,6 +9,7 @@
 struct page_out {
     const char *type;
     struct buf body;
+    enum err err; /* not OK: a problem document is sent instead */
 };
 typedef int (*page_fn)(struct node *node, const struct http_request *request, struct page_out *out);
 
@@ -18,6 +19,7 @@ struct route {
     const struct kind *kind;
     const struct op *op; /* or */
     page_fn page;
+    enum role role; /* of a page; an operation has its own */
     unsigned index; /* of the path, for metrics */
 };
 

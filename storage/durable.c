@@ -179,6 +179,7 @@ static enum err take_point(struct durable *durable)
     struct state_pin *pin;
     size_t size = durable->partitions * sizeof *durable->applied;
     TRY(state_writer_pin(durable->states, &pin));
+    state_drop_dead_readers(state_pin_state(pin)); /* a backup's process that was killed would keep pages for ever */
     if (durable->any && memcmp(state_pin_applied(pin), durable->applied, size) == 0) {
         state_pin_free(pin); /* nothing happened since the last point */
         return OK;

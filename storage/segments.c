@@ -279,6 +279,14 @@ enum err segments_add(struct segments *log, const struct segment_record *record)
     return OK;
 }
 
+enum err segments_begin_group(struct segments *log, uint16_t group, uint64_t term, uint64_t last_index,
+                              uint64_t last_term)
+{
+    TRY(segments_add(log, &(struct segment_record){.type = RECORD_HARD_STATE, .group = group, .term = term}));
+    return segments_add(
+        log, &(struct segment_record){.type = RECORD_LAST, .group = group, .index = last_index, .term = last_term});
+}
+
 enum err segments_commit(struct segments *log)
 {
     return log->failed ? ERR_IO : fail(log, flush(log));

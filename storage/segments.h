@@ -51,6 +51,9 @@ void segments_close(struct segments *log);
  * ERR_DISK_FULL: there is no room for the next segment file; nothing was added, the same call may be
  * tried again. ERR_IO: the log must not be used again. */
 enum err segments_add(struct segments *log, const struct segment_record *record) MUST_USE;
+/* Says, in a new log, where a group begins that has a past elsewhere: restored or recovered. */
+enum err segments_begin_group(struct segments *log, uint16_t group, uint64_t term, uint64_t last_index,
+                              uint64_t last_term) MUST_USE;
 /* Writes and syncs the batch. Errors as above. */
 enum err segments_commit(struct segments *log) MUST_USE;
 

@@ -263,7 +263,7 @@ static enum err load_book(MDB_txn *txn, MDB_dbi dbi, unsigned partition, struct 
 static enum err load_books(struct state *state)
 {
     MDB_txn *txn;
-    TRY(err_of(mdb_txn_begin(state->env, NULL, 0, &txn)));
+    TRY(err_of(mdb_txn_begin(state->env, NULL, state->options.read_only ? MDB_RDONLY : 0, &txn)));
     enum err err = err_of(mdb_dbi_open(txn, NULL, 0, &state->writer.dbi));
     for (unsigned i = 0; i < state->options.partitions && err == OK; i++) {
         err = load_book(txn, state->writer.dbi, i, &state->committed[i]);
@@ -281,7 +281,9 @@ enum err state_open(const struct state_options *options, struct state **out)
     state->committed = mem_zalloc(options->partitions * sizeof *state->committed);
     state->edited = mem_zalloc(options->partitions * sizeof *state->edited);
     state->writer.state = state;
-    (void)mkdir(options->dir, 0750);
+    if (!options->read_only) {
+        (void)mkdir(options->dir, 0750);
+    }
     enum err err = err_of(mdb_env_create(&state->env));
     if (err == OK) {
         err = err_of(mdb_env_set_mapsize(state->env, options->map_bytes));
@@ -290,7 +292,8 @@ enum err state_open(const struct state_options *options, struct state **out)
         err = err_of(mdb_env_set_maxreaders(state->env, MAX_READERS));
     }
     if (err == OK) {
-        err = err_of(mdb_env_open(state->env, options->dir, MDB_NOSYNC | MDB_NOTLS | MDB_NORDAHEAD, 0640));
+        unsigned how = options->read_only ? MDB_RDONLY : MDB_NOSYNC;
+        err = err_of(mdb_env_open(state->env, options->dir, how | MDB_NOTLS | MDB_NORDAHEAD, 0640));
     }
     if (err == OK) {
         err = load_books(state);
@@ -490,6 +493,29 @@ enum err state_reader_partition(struct state_reader *reader, unsigned partition,
     return load_book(reader->owner.txn, reader->owner.dbi, partition, out);
 }
 
+enum err state_reader_scan(struct state_reader *reader, unsigned partition,
+                           enum err (*each)(void *ctx, uint8_t table, struct bytes key, struct bytes value), void *ctx)
+{
+    uint8_t prefix[ROW_PREFIX_BYTES], raw_key[ROW_KEY_MAX];
+    (void)make_key(prefix, partition, 0, BYTES_NONE);
+    MDB_val k = {make_key(raw_key, partition, ROW_TABLE_BOOK + 1, BYTES_NONE), raw_key}, v;
+    CHECK(reader->open);
+    int rc = mdb_cursor_get(reader->owner.cursor, &k, &v, MDB_SET_RANGE);
+    while (rc == 0 && k.mv_size >= ROW_PREFIX_BYTES && memcmp(k.mv_data, prefix, 2) == 0) {
+        struct bytes value, key = bytes_val(k);
+        TRY(told(&reader->owner.views[partition], open_value(k, v, &value)));
+        TRY(each(ctx, key.ptr[2], bytes_of(key.ptr + ROW_PREFIX_BYTES, key.len - ROW_PREFIX_BYTES), value));
+        rc = mdb_cursor_get(reader->owner.cursor, &k, &v, MDB_NEXT);
+    }
+    return rc == MDB_NOTFOUND ? OK : err_of(rc);
+}
+
+void state_drop_dead_readers(struct state *state)
+{
+    int dead;
+    (void)mdb_reader_check(state->env, &dead);
+}
+
 /* ---- durable points ----
  * LMDB's meta page n (n = transaction id & 1), after the page header of 16 bytes: magic (4),
  * version (4), address (8), map size (8), two database records (48 each), last page (8),
@@ -532,6 +558,11 @@ enum err state_pin(struct state *state, struct state_pin **out)
     }
     *out = pin;
     return OK;
+}
+
+struct state *state_pin_state(const struct state_pin *pin)
+{
+    return pin->state;
 }
 
 void state_pin_free(struct state_pin *pin)

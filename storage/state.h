@@ -29,6 +29,7 @@ struct state_options {
     unsigned partitions;  /* numbers are below this */
     uint64_t map_bytes;   /* address space */
     uint64_t quota_bytes; /* of the file; 0: none */
+    bool read_only;       /* for readers of another process than the one that writes */
     /* NULL, or told, on any thread, when a row of the partition turns out damaged. */
     void (*damaged)(void *ctx, unsigned partition);
     void *ctx;
@@ -65,6 +66,12 @@ enum err state_reader_renew(struct state_reader *reader) MUST_USE;
 void state_reader_reset(struct state_reader *reader);
 struct rows *state_reader_rows(struct state_reader *reader, unsigned partition);
 enum err state_reader_partition(struct state_reader *reader, unsigned partition, struct state_partition *out) MUST_USE;
+/* Every row of the partition in order, the bookkeeping row excluded; an error of each ends it. */
+enum err state_reader_scan(struct state_reader *reader, unsigned partition,
+                           enum err (*each)(void *ctx, uint8_t table, struct bytes key, struct bytes value),
+                           void *ctx) MUST_USE;
+/* Frees what readers of processes that died still hold. */
+void state_drop_dead_readers(struct state *state);
 
 /* ---- durable points: see durable.h ---- */
 enum { STATE_META_BYTES = 4096 };
@@ -72,6 +79,7 @@ struct state_pin; /* a read transaction that keeps the newest commit's pages fro
 /* On the writing thread, between transactions. Copies the commit's meta page and bookkeeping. */
 enum err state_pin(struct state *state, struct state_pin **out) MUST_USE;
 void state_pin_free(struct state_pin *pin);
+struct state *state_pin_state(const struct state_pin *pin);
 /* On any thread: everything the pin refers to reaches the disk. */
 enum err state_pin_sync(struct state_pin *pin) MUST_USE;
 struct bytes state_pin_meta(const struct state_pin *pin); /* STATE_META_BYTES */

@@ -158,8 +158,10 @@ void hashers_run(struct hashers *hashers, struct hash_job *job)
     give_back(hashers, helper);
 }
 
-int hasher_main(void)
+int hasher_main(int argc, char **argv)
 {
+    (void)argc;
+    (void)argv;
     struct hash_job job;
     (void)signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the node, which closes the socket when done */
     (void)signal(SIGTERM, SIG_IGN);

@@ -30,6 +30,6 @@ struct hash_job {
 void hashers_run(struct hashers *hashers, struct hash_job *job);
 
 /* The helper's main: serves jobs on file descriptor 3 until it is closed. */
-int hasher_main(void);
+int hasher_main(int argc, char **argv);
 
 #endif
