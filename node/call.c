@@ -103,7 +103,7 @@ static bool all_fresh(struct call *call)
     return true;
 }
 
-/* Samples what is committed now; the read may run when that much is applied here. */
+/* Samples how far the read must see; it may run when that much is applied here. */
 static bool begin_read(struct call *call, unsigned first, unsigned last)
 {
     struct node *node = call->worker->node;
@@ -115,7 +115,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
     }
     call->read_index = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_index);
     for (unsigned p = first; p <= last; p++) {
-        call->read_index[p - first] = atomic_load_explicit(&node->partitions[p].commit, memory_order_acquire);
+        call->read_index[p - first] = partition_read_index(&node->partitions[p]);
     }
     if (all_fresh(call)) {
         return true;

@@ -376,6 +376,27 @@ static void propose_key(struct worker *base, struct message *message)
     partition_submit(submission);
 }
 
+static bool is_led(struct node *node)
+{
+    unsigned led = 0;
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        led += atomic_load(&node->partitions[p].leader);
+    }
+    return led == node->partitions_len;
+}
+
+static bool has_applied(struct node *node)
+{
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        struct partition *partition = &node->partitions[p];
+        uint64_t commit = atomic_load(&partition->commit), applied = atomic_load(&partition->applied);
+        if (commit > applied && commit - applied > 2 * LIMIT_INFLIGHT_ENTRIES) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool wait_until_ready(struct node *node)
 {
     struct message *message = mem_zalloc(sizeof *message);
@@ -383,11 +404,8 @@ static bool wait_until_ready(struct node *node)
     message->run = propose_key;
     worker_post(&node->partitions[0].home->worker, message);
     while (clock_boot_ms(node->clock) < until) {
-        struct buf text = {0};
-        unsigned failing = node_readiness(node, &text, false);
-        buf_free(&text);
-        if (failing == 0) {
-            return true;
+        if (is_led(node) && has_applied(node) && keyring_can_sign(node->keyring)) {
+            return true; /* a full disk, say, is no reason not to serve reads */
         }
         (void)usleep(1000);
     }
@@ -416,6 +434,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     struct recovery recovery = {0};
     TRY(lock_directory(node, why, why_cap));
     TRY(load_identity(node, why, why_cap));
+    space_init(&node->space, node->config.data, (uint64_t)node->config.disk_reserve_mib << 20);
     node->damage = damage_new(node->partitions_len);
     node->workers_len = (unsigned)node->config.workers;
     node->workers = mem_zalloc(node->workers_len * sizeof *node->workers);
@@ -434,6 +453,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     recovery_close(&recovery, damaged || err != OK);
     TRY(err);
     TRY(start_readers(node));
+    atomic_store(&node->disk_low, !damaged && space_is_low(&node->space));
     (void)snprintf(why, why_cap, "the processes that hash passwords cannot be started, or have not enough memory");
     TRY(start_hashers(node));
     TRY(listen_all(node, why, why_cap));
@@ -635,22 +655,15 @@ static void check_storage(struct node *node, struct buf *out, bool verbose, unsi
 
 unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
 {
-    unsigned failing = 0, led = 0;
-    bool caught_up = true;
-    for (unsigned p = 0; p < node->partitions_len; p++) {
-        struct partition *partition = &node->partitions[p];
-        led += atomic_load(&partition->leader);
-        uint64_t commit = atomic_load(&partition->commit), applied = atomic_load(&partition->applied);
-        caught_up = caught_up && (commit <= applied || commit - applied <= 2 * LIMIT_INFLIGHT_ENTRIES);
-    }
+    unsigned failing = 0;
     if (damage_any(node->damage)) {
         failing++;
         buf_add_lit(out_text, "[-] damage: read-only until a backup is restored, or belfry recover --accept-loss\n");
         damage_write(node->damage, "    ", out_text);
     }
     if (node->durable != NULL) {
-        check(out_text, verbose, &failing, led == node->partitions_len, "leaders", "a partition has no leader");
-        check(out_text, verbose, &failing, caught_up, "applied", "the state is behind the log");
+        check(out_text, verbose, &failing, is_led(node), "leaders", "a partition has no leader");
+        check(out_text, verbose, &failing, has_applied(node), "applied", "the state is behind the log");
         check_storage(node, out_text, verbose, &failing);
         check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
     }

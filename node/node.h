@@ -12,6 +12,7 @@
 #include "storage/durable.h"
 #include "storage/log_writer.h"
 #include "storage/segments.h"
+#include "storage/space.h"
 #include "storage/state_writer.h"
 
 struct backups;
@@ -83,6 +84,7 @@ struct node {
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
+    struct space space;     /* the first worker's */
     atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */
     atomic_bool state_full; /* the quota is used up */
     int64_t started_ms;

@@ -229,6 +229,7 @@ enum err partition_open(struct partition *partition, const struct group_start *s
         }
     }
     atomic_store(&partition->applied, start->applied_index);
+    partition->at_start = start->applied_index + start->entries_len;
     TRY(group_open(&options, start, clock_boot_ms(node->clock), &partition->group));
     partition_publish(partition);
     return OK;
@@ -258,6 +259,13 @@ void partition_publish(struct partition *partition)
     atomic_store_explicit(&partition->last, group_last_index(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->commit, group_commit_index(partition->group), memory_order_release);
     atomic_store_explicit(&partition->lease_end_ns, group_lease_end_ns(partition->group), memory_order_release);
+}
+
+uint64_t partition_read_index(struct partition *partition)
+{
+    return atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX
+               ? partition->at_start
+               : atomic_load_explicit(&partition->commit, memory_order_acquire);
 }
 
 bool partition_is_fresh(struct partition *partition, uint64_t index)

@@ -24,6 +24,7 @@ struct partition {
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */
     atomic_uint_fast64_t term, commit, applied, last;
+    uint64_t at_start; /* the log's last entry when it was opened: any of them may have been acknowledged */
     atomic_int_fast64_t lease_end_ns;
     atomic_bool leader;
 };
@@ -68,7 +69,11 @@ void partition_publish(struct partition *partition);
 /* Hands the turn's log batch to the log writer. */
 void node_worker_flush_log(struct node_worker *worker);
 
-/* May a read at this commit index be served here now? */
+/* The index a linearizable read must have seen applied. With several replicas it is what is committed
+ * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
+ * at its start is enough, and reads go on while a full disk holds up the state writer. */
+uint64_t partition_read_index(struct partition *partition);
+/* May a read at this be served here now? */
 bool partition_is_fresh(struct partition *partition, uint64_t index);
 
 #endif

@@ -85,12 +85,27 @@ static void look_for_chores(struct node_worker *worker)
     }
 }
 
+/* One worker looks for all. */
+static void look_at_disk(struct node *node)
+{
+    bool was = atomic_load(&node->disk_low), low = space_is_low(&node->space);
+    atomic_store(&node->disk_low, low);
+    if (low != was) {
+        log_text(node->log, low ? LOG_WARN : LOG_INFO,
+                 low ? "the disk is full: only deletions are taken" : "there is room on the disk again", "%s",
+                 node->config.data);
+    }
+}
+
 static void on_upkeep(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, upkeep);
     int64_t idle_ms = worker->node->config.actor_idle_ms;
     (void)actors_passivate(&worker->actors, worker->worker.now_ms - idle_ms, PASSIVATE_MOST);
     log_flush(worker->node->log);
+    if (worker->worker.index == 0 && worker->node->durable != NULL) {
+        look_at_disk(worker->node);
+    }
     if (++worker->next_chore % CHORE_EVERY == 0) {
         look_for_chores(worker);
     }
