@@ -102,7 +102,7 @@ static int verify_here(const char *data)
     bool damaged = damage_any(recovery.damage);
     (void)printf("%s\n", damaged ? "damaged" : "whole");
     damage_write(recovery.damage, "", &text);
-    (void)fwrite(text.ptr, 1, text.len, stdout);
+    (void)printf("%.*s", (int)text.len, text.len > 0 ? (const char *)text.ptr : "");
     buf_free(&text);
     (void)printf("last run: %s\nstate: %llu pages\nlog: %llu records\n", start_names[recovery.look.start],
                  (unsigned long long)recovery.tree.pages, (unsigned long long)recovery.records);
@@ -388,7 +388,7 @@ int repair_recover(const char *data)
         read_directory(data, &identity, &found) == OK) {
         bool damaged = damage_any(found.damage);
         damage_write(found.damage, "", &text);
-        (void)fwrite(text.ptr, 1, text.len, stdout);
+        (void)printf("%.*s", (int)text.len, text.len > 0 ? (const char *)text.ptr : "");
         buf_free(&text);
         if (!damaged || fail("nothing was changed", recover(data, &identity, &found))) {
             (void)puts(damaged ? "recovered" : "nothing is damaged, nothing was changed");

@@ -56,6 +56,7 @@ struct walk {
     size_t last_key_len;
     bool any, integer_keys;
     uint64_t pages;
+    uint64_t unwritten; /* free, and behind the end of the file */
 };
 
 static void fault(struct walk *walk, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -327,8 +328,9 @@ static void free_row(struct walk *walk, struct bytes key, struct bytes value)
     }
     for (uint64_t i = 1; i <= count; i++) {
         uint64_t page = get64(value.ptr + 8 * i);
-        bool unwritten = page >= walk->file_pages && page <= walk->meta.last_page;
-        if (!unwritten && !claim(walk, page, 1, "free")) {
+        if (page >= walk->file_pages && page <= walk->meta.last_page) {
+            walk->unwritten++;
+        } else if (!claim(walk, page, 1, "free")) {
             return;
         }
     }
@@ -421,6 +423,17 @@ static bool measure_file(struct walk *walk)
     return true;
 }
 
+/* Pages behind the end of the file were freed before they were ever written: all of them are free. */
+static void check_tail(struct walk *walk)
+{
+    uint64_t pages = walk->meta.last_page + 1;
+    uint64_t behind = pages > walk->file_pages ? pages - walk->file_pages : 0;
+    if (walk->faults == 0 && behind != walk->unwritten) {
+        fault(walk, "meta page: it counts %llu pages, the file has %llu", (unsigned long long)pages,
+              (unsigned long long)walk->file_pages);
+    }
+}
+
 enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree_stats *out)
 {
     struct walk walk = {.visit = visit};
@@ -433,6 +446,7 @@ enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree
         walk_tree(&walk, &walk.meta.main, "main", main_row);
         *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries, walk.file_pages * PAGE};
         walk_tree(&walk, &walk.meta.free, "free", free_row);
+        check_tail(&walk);
     }
     for (size_t i = 0; i < DEPTH_MAX; i++) {
         free(walk.levels[i]);

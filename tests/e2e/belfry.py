@@ -67,7 +67,8 @@ class Node:
     def close(self):
         if self.process and self.process.poll() is None:
             self.stop()
-        self.log.close()
+        if self.process:
+            self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def client(self, token=None):
