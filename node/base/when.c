@@ -44,8 +44,16 @@ static int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
-void when_format(int64_t ms, char *out)
+/* Years 0000 to 9999: what is outside, of damaged data perhaps, shows as the first or the last moment. */
+static int64_t clamp(int64_t ms)
 {
+    const int64_t first = -62167219200000, last = 253402300799999;
+    return ms < first ? first : ms > last ? last : ms;
+}
+
+void when_format(int64_t given, char *out)
+{
+    int64_t ms = clamp(given);
     int64_t days = floor_div(ms, DAY_MS);
     int64_t in_day = ms - days * DAY_MS;
     struct civil c = civil_of(days);
@@ -59,8 +67,9 @@ void when_format(int64_t ms, char *out)
     put_digits(out + 20, in_day % 1000, 3);
 }
 
-void when_format_http(int64_t ms, char *out)
+void when_format_http(int64_t given, char *out)
 {
+    int64_t ms = clamp(given);
     static const char days[] = "SunMonTueWedThuFriSat";
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int64_t day = floor_div(ms, DAY_MS);

@@ -20,8 +20,9 @@ static void on_wake(uv_async_t *async)
 {
     struct worker *worker = async->data;
     worker->now_ms = clock_boot_ms(worker->clock);
+    bool stopping = atomic_load(&worker->stopping); /* before the inbox: what was posted ahead of it is there then */
     (void)run_inbox(worker);
-    if (atomic_load(&worker->stopping)) {
+    if (stopping) {
         uv_close((uv_handle_t *)&worker->wake, NULL);
         uv_close((uv_handle_t *)&worker->turn_end, NULL);
         uv_close((uv_handle_t *)&worker->alarm, NULL);
