@@ -16,6 +16,7 @@
 #include "node/guard.h"
 #include "node/identity.h"
 #include "node/metrics.h"
+#include "node/pages.h"
 #include "node/partition.h"
 #include "node/request.h"
 #include "node/router.h"
@@ -449,6 +450,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->guard = guard_new();
     node->keyring = keyring_new();
     node->router = router_new();
+    openapi_write(node->router, &node->openapi);
+    docs_write(node->router, &node->docs);
     node->metrics = metrics_new(router_paths(node->router));
     enum err err = start(node, out_why, why_cap);
     if (err == OK) {
@@ -537,6 +540,8 @@ static void free_node(struct node *node)
     hashers_free(node->hashers);
     guard_free(node->guard);
     keyring_free(node->keyring);
+    buf_free(&node->openapi);
+    buf_free(&node->docs);
     router_free(node->router);
     metrics_free(node->metrics);
     free(node->partitions);

@@ -38,7 +38,7 @@ static int jwks(struct node *node, const struct http_request *request, struct pa
 static int openapi(struct node *node, const struct http_request *request, struct page_out *out)
 {
     (void)request;
-    openapi_write(node->router, &out->body);
+    buf_add_bytes(&out->body, buf_bytes(&node->openapi));
     return 200;
 }
 
@@ -46,7 +46,7 @@ static int docs(struct node *node, const struct http_request *request, struct pa
 {
     (void)request;
     out->type = "text/html; charset=utf-8";
-    docs_write(node->router, &out->body);
+    buf_add_bytes(&out->body, buf_bytes(&node->docs));
     return 200;
 }
 
