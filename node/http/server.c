@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8, LINGER_MS = 2000 };
+enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, PORT_TEXT = 8, LINGER_MS = 2000 };
 
 /* A TCP socket, or the operator's Unix one. */
 union endpoint {
@@ -54,6 +54,26 @@ struct http_conn {
 static void process(struct http_conn *conn);
 static void handle_bad(struct http_conn *conn, enum err err);
 static void resume_reading(struct http_conn *conn);
+
+/* ---- buffers: they go from one connection that works to the next ---- */
+
+static void take_buf(struct buf *buf, struct buf *spare)
+{
+    if (buf->ptr == NULL) {
+        *buf = *spare;
+        *spare = (struct buf){0};
+    }
+}
+
+static void give_buf(struct buf *buf, struct buf *spare, size_t most)
+{
+    if (spare->ptr != NULL || buf->cap > most) {
+        buf_free(buf);
+        return;
+    }
+    *spare = (struct buf){buf->ptr, 0, buf->cap};
+    *buf = (struct buf){0};
+}
 
 /* ---- closing ---- */
 
@@ -162,10 +182,7 @@ static void flush(struct http_conn *conn)
     size_t sent = n > 0 ? (size_t)n : 0;
     atomic_fetch_add_explicit(&conn->server->stats.bytes_out, conn->out.len, memory_order_relaxed);
     if (sent == conn->out.len) {
-        conn->out.len = 0;
-        if (conn->out.cap > KEEP_BUFFER_BYTES) {
-            buf_free(&conn->out);
-        }
+        give_buf(&conn->out, &conn->server->spare_out, KEEP_OUT_BYTES);
         return;
     }
     memmove(conn->out.ptr, conn->out.ptr + sent, conn->out.len - sent);
@@ -269,6 +286,9 @@ static void process(struct http_conn *conn)
             after_write(conn);
         }
     }
+    if (conn->in.len == 0) {
+        give_buf(&conn->in, &conn->server->spare_in, KEEP_IN_BYTES);
+    }
     resume_reading(conn);
     bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
     if ((conn->server->draining && idle) || (conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing)) {
@@ -279,6 +299,7 @@ static void process(struct http_conn *conn)
 static void add_head(struct http_conn *conn, const struct http_reply *reply)
 {
     struct buf *out = &conn->out;
+    take_buf(out, &conn->server->spare_out);
     buf_add_lit(out, "HTTP/1.1 ");
     buf_add_u64(out, (uint64_t)reply->status);
     buf_add_char(out, ' ');
@@ -355,6 +376,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     bool handling = conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING;
+    take_buf(&conn->in, &conn->server->spare_in);
     buf_add(handling ? &conn->more : &conn->in, buf->base, (size_t)n);
     if ((handling || conn->writing) && conn->in.len - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
         (void)uv_read_stop(stream); /* it sends faster than it takes answers: resume_reading goes on */
@@ -364,9 +386,6 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     process(conn);
-    if (!conn->closing && conn->in.len == 0 && conn->phase == PHASE_IDLE && conn->in.cap > KEEP_BUFFER_BYTES) {
-        buf_free(&conn->in);
-    }
 }
 
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
@@ -573,6 +592,8 @@ void http_server_drain(struct http_server *server)
 void http_server_close(struct http_server *server)
 {
     close_listeners(server);
+    buf_free(&server->spare_in);
+    buf_free(&server->spare_out);
     struct list *next;
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         next = link->next;

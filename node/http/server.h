@@ -29,6 +29,7 @@ struct http_server {
     struct list conns;
     struct list listeners;
     struct http_stats stats;
+    struct buf spare_in, spare_out; /* idle connections have no buffers of their own */
     bool draining;
 };
 
