@@ -1,14 +1,14 @@
 #include "node/http/server.h"
 
 #include <arpa/inet.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, PORT_TEXT = 8, LINGER_MS = 2000 };
+#include "node/http/listen.h"
+
+enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
 
 /* A TCP socket, or the operator's Unix one. */
 union endpoint {
@@ -438,9 +438,6 @@ static void on_connection(uv_stream_t *stream, int status)
         return;
     }
     atomic_fetch_add_explicit(&server->stats.accepted, 1, memory_order_relaxed);
-    if (!conn->local) {
-        (void)uv_tcp_nodelay(&conn->uv.tcp, 1);
-    }
     name_peer(conn);
     server->worker->now_ms = clock_boot_ms(server->worker->clock);
     conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
@@ -462,88 +459,19 @@ static struct listener *listener_new(struct http_server *server, bool local)
     return listener;
 }
 
-static unsigned port_of(const struct sockaddr_storage *address)
-{
-    return address->ss_family == AF_INET ? ntohs(((const struct sockaddr_in *)address)->sin_port)
-                                         : ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
-}
-
-static enum err listen_on(struct http_server *server, const struct addrinfo *info, unsigned *port)
-{
-    struct sockaddr_storage address = {0};
-    memcpy(&address, info->ai_addr, info->ai_addrlen);
-    if (*port != 0 && info->ai_family == AF_INET) {
-        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)*port);
-    } else if (*port != 0) {
-        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)*port);
-    }
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-    socklen_t len = sizeof address;
-    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-                setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == 0;
-    if (good && info->ai_family == AF_INET6) {
-        good = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0;
-    }
-    good = good && bind(fd, (struct sockaddr *)&address, info->ai_addrlen) == 0 &&
-           getsockname(fd, (struct sockaddr *)&address, &len) == 0;
-    if (!good) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return ERR_IO;
-    }
-    struct listener *listener = listener_new(server, false);
-    *port = port_of(&address);
-    return uv_tcp_open(&listener->uv.tcp, fd) == 0 && uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0
-               ? OK
-               : ERR_IO;
-}
-
-/* "localhost" means both families, whatever the machine's name files say. */
-static bool split_address(const char *address, char *host, size_t cap, char *port)
-{
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || strlen(colon + 1) == 0 || strlen(colon + 1) >= PORT_TEXT) {
-        return false;
-    }
-    size_t len = (size_t)(colon - address);
-    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
-        address++;
-        len -= 2;
-    }
-    if (len == 0 || len >= cap) {
-        return false;
-    }
-    memcpy(host, address, len);
-    host[len] = 0;
-    (void)snprintf(port, PORT_TEXT, "%s", colon + 1);
-    return true;
-}
-
-static enum err listen_text(struct http_server *server, const char *host, const char *port_text, unsigned *port)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *info = NULL;
-    if (getaddrinfo(host, port_text, &hints, &info) != 0) {
-        return ERR_IO;
-    }
-    enum err err = listen_on(server, info, port);
-    freeaddrinfo(info);
-    return err;
-}
-
 enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port)
 {
-    char host[256], port[PORT_TEXT];
-    if (!split_address(address, host, sizeof host, port)) {
-        return ERR_IO;
+    int sockets[LISTEN_SOCKETS];
+    unsigned len = 0;
+    TRY(listen_sockets(address, out_port, sockets, &len));
+    enum err err = OK;
+    for (unsigned i = 0; i < len; i++) {
+        struct listener *listener = listener_new(server, false);
+        bool good = uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0 &&
+                    uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0;
+        err = good ? err : ERR_IO;
     }
-    if (strcmp(host, "localhost") != 0) {
-        return listen_text(server, host, port, out_port);
-    }
-    TRY(listen_text(server, "127.0.0.1", port, out_port));
-    enum err err = listen_text(server, "::1", port, out_port);
-    return err == OK || access("/proc/net/if_inet6", F_OK) != 0 ? OK : err;
+    return err;
 }
 
 enum err http_server_listen_local(struct http_server *server, const char *path)
