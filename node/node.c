@@ -283,9 +283,9 @@ static void init_worker(struct node *node, unsigned index)
     worker->tokens = token_cache_new();
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
-    worker_add_hook(&worker->worker, &worker->turn_hook);
     struct http_handler handler = request_handler(worker);
     http_server_init(&worker->server, &worker->worker, &handler, (unsigned)node->config.max_connections);
+    worker_add_hook(&worker->worker, &worker->turn_hook);
 }
 
 static enum err listen_all(struct node *node, char *why, size_t why_cap)

@@ -9,6 +9,8 @@
 #include "node/http/listen.h"
 
 enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
+/* What one turn gives to connections that send request upon request, and to new ones. */
+enum { TURN_NS = 300 * 1000, TURN_ACCEPTS = 16 };
 
 /* A TCP socket, or the operator's Unix one. */
 union endpoint {
@@ -21,7 +23,7 @@ union endpoint {
 struct listener {
     struct list link;
     struct http_server *server;
-    bool local;
+    bool local, full; /* full: a connection waits to be accepted in the next turn */
     union endpoint uv;
 };
 
@@ -30,7 +32,7 @@ struct listener {
 enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING, PHASE_LINGER };
 
 struct http_conn {
-    struct list link;
+    struct list link, waiting;
     struct http_server *server;
     union endpoint uv;
     struct timer timer;
@@ -41,8 +43,8 @@ struct http_conn {
     char remote[INET6_ADDRSTRLEN];
     struct http_parser *parser;
     struct http_request *request;
-    struct buf in;   /* starts with the message at hand; must not move while it is handled */
-    size_t used;     /* of in, by the message at hand */
+    struct buf in;   /* must not move while a message is handled */
+    size_t at, used; /* where in it the message at hand starts, and how long it is */
     struct buf more; /* what came while a message was handled */
     struct buf out;  /* response bytes not yet given to the kernel */
     struct buf sending;
@@ -54,6 +56,11 @@ struct http_conn {
 static void process(struct http_conn *conn);
 static void handle_bad(struct http_conn *conn, enum err err);
 static void resume_reading(struct http_conn *conn);
+
+static bool has_work(const struct http_conn *conn)
+{
+    return conn->phase == PHASE_BUSY || conn->writing || !list_empty(&conn->waiting);
+}
 
 /* ---- buffers: they go from one connection that works to the next ---- */
 
@@ -97,6 +104,7 @@ static void conn_close(struct http_conn *conn)
         return;
     }
     conn->closing = true;
+    list_remove(&conn->waiting);
     timers_clear(&conn->server->worker->timers, &conn->timer);
     if (conn->phase == PHASE_BUSY) {
         conn->server->handler.gone(conn->server->handler.ctx, conn);
@@ -141,6 +149,7 @@ static void after_write(struct http_conn *conn)
 {
     if (conn->linger && !conn->peer_done && uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
         conn->in.len = 0;
+        conn->at = 0;
         conn_deadline(conn, PHASE_LINGER, LINGER_MS);
         timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
         return;
@@ -200,16 +209,27 @@ static void flush(struct http_conn *conn)
 
 /* ---- requests ---- */
 
+static void add_in(struct http_conn *conn, struct bytes bytes)
+{
+    take_buf(&conn->in, &conn->server->spare_in);
+    if (conn->at > 0) {
+        conn->in.len -= conn->at;
+        memmove(conn->in.ptr, conn->in.ptr + conn->at, conn->in.len);
+        conn->at = 0;
+    }
+    buf_add_bytes(&conn->in, bytes);
+}
+
 static void message_end(struct http_conn *conn)
 {
-    size_t rest = conn->in.len - conn->used;
-    if (rest > 0) {
-        memmove(conn->in.ptr, conn->in.ptr + conn->used, rest);
-    }
-    conn->in.len = rest;
+    conn->at += conn->used;
     conn->used = 0;
+    if (conn->at == conn->in.len) {
+        conn->at = 0;
+        conn->in.len = 0;
+    }
     if (conn->more.len > 0) {
-        buf_add_bytes(&conn->in, buf_bytes(&conn->more));
+        add_in(conn, buf_bytes(&conn->more));
         buf_free(&conn->more);
     }
     http_parser_reset(conn->parser);
@@ -220,6 +240,10 @@ static void handle(struct http_conn *conn)
     struct http_server *server = conn->server;
     conn->phase = PHASE_BUSY;
     conn->started_ns = clock_boot_ns(server->worker->clock);
+    server->now_ns = conn->started_ns;
+    if (server->turn_until_ns == 0) {
+        server->turn_until_ns = server->now_ns + TURN_NS;
+    }
     conn->close_after = !conn->request->keep_alive || server->draining;
     atomic_fetch_add_explicit(&server->stats.requests, 1, memory_order_relaxed);
     server->handler.request(server->handler.ctx, conn, conn->request);
@@ -242,15 +266,33 @@ static void wait_for_more(struct http_conn *conn)
     }
 }
 
-/* Handles requests until bytes are missing (false), or an answer is pending or enough is unsent. */
-static bool handle_batch(struct http_conn *conn)
+static bool turn_is_over(const struct http_server *server)
+{
+    return server->turn_until_ns != 0 && server->now_ns >= server->turn_until_ns;
+}
+
+static void wait_for_turn(struct http_conn *conn)
+{
+    list_add_tail(&conn->server->waiting, &conn->waiting);
+    worker_wake(conn->server->worker);
+}
+
+/* Handles requests until bytes are missing (false), or an answer is pending or enough is unsent. The
+ * first is handled in any case, so that only who sends many at once waits for those of others. */
+static bool handle_batch(struct http_conn *conn, bool *first)
 {
     while (!conn->closing && !conn->close_after && conn->phase < PHASE_BUSY && conn->in.len > 0 && !conn->writing) {
         if (conn->out.len >= LIMIT_OUT_BYTES) {
             return true;
         }
-        enum http_parse parsed = http_parser_feed(conn->parser, buf_bytes(&conn->in), conn->request, &conn->used);
+        if (!*first && turn_is_over(conn->server)) {
+            wait_for_turn(conn);
+            return false;
+        }
+        struct bytes in = bytes_of(conn->in.ptr + conn->at, conn->in.len - conn->at);
+        enum http_parse parsed = http_parser_feed(conn->parser, in, conn->request, &conn->used);
         if (parsed == HTTP_DONE) {
+            *first = false;
             handle(conn);
         } else if (parsed == HTTP_BAD) {
             handle_bad(conn, http_parser_err(conn->parser));
@@ -272,9 +314,10 @@ static void process(struct http_conn *conn)
         return; /* an answer given within the handler: the loop below goes on */
     }
     conn->running = true;
-    bool again = true;
+    list_remove(&conn->waiting);
+    bool again = true, first = true;
     while (again) {
-        again = handle_batch(conn);
+        again = handle_batch(conn, &first);
         flush(conn);
         again = again && !conn->closing && !conn->writing;
     }
@@ -291,7 +334,7 @@ static void process(struct http_conn *conn)
     }
     resume_reading(conn);
     bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
-    if ((conn->server->draining && idle) || (conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing)) {
+    if ((conn->server->draining && idle) || (conn->peer_done && !has_work(conn))) {
         conn_close(conn);
     }
 }
@@ -366,7 +409,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         conn->peer_done = true;
         (void)uv_read_stop(stream);
         /* A client may close its sending side and still wait for the answer. */
-        if (n != UV_EOF || (conn->phase != PHASE_BUSY && !conn->writing)) {
+        if (n != UV_EOF || !has_work(conn)) {
             conn_close(conn);
         }
         return;
@@ -376,13 +419,16 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     bool handling = conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING;
-    take_buf(&conn->in, &conn->server->spare_in);
-    buf_add(handling ? &conn->more : &conn->in, buf->base, (size_t)n);
-    if ((handling || conn->writing) && conn->in.len - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
+    if (handling) {
+        buf_add(&conn->more, buf->base, (size_t)n);
+    } else {
+        add_in(conn, bytes_of(buf->base, (size_t)n));
+    }
+    if ((handling || has_work(conn)) && conn->in.len - conn->at - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
         (void)uv_read_stop(stream); /* it sends faster than it takes answers: resume_reading goes on */
         conn->reading = false;
     }
-    if (handling) {
+    if (handling || !list_empty(&conn->waiting)) {
         return;
     }
     process(conn);
@@ -391,7 +437,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
 static void resume_reading(struct http_conn *conn)
 {
-    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !conn->writing) {
+    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !has_work(conn)) {
         conn->reading = true;
         (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
     }
@@ -413,25 +459,23 @@ static void name_peer(struct http_conn *conn)
     }
 }
 
-static void on_connection(uv_stream_t *stream, int status)
+static void accept_one(struct listener *listener)
 {
-    struct listener *listener = stream->data;
     struct http_server *server = listener->server;
-    if (status != 0) {
-        return;
-    }
+    server->turn_accepts++;
     struct http_conn *conn = mem_zalloc(sizeof *conn);
     conn->server = server;
     conn->local = listener->local;
     conn->parser = http_parser_new();
     conn->request = mem_zalloc(sizeof *conn->request);
     conn->timer.fire = on_deadline;
+    list_init(&conn->waiting);
     list_add_tail(&server->conns, &conn->link);
     uint64_t open = atomic_fetch_add_explicit(&server->stats.open, 1, memory_order_relaxed) + 1;
     CHECK((conn->local ? uv_pipe_init(&server->worker->loop, &conn->uv.pipe, 0)
                        : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
     conn->uv.handle.data = conn;
-    bool accepted = uv_accept(stream, &conn->uv.stream) == 0;
+    bool accepted = uv_accept(&listener->uv.stream, &conn->uv.stream) == 0;
     if (!accepted || open > server->max_connections || server->draining) {
         atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
         conn_close(conn);
@@ -444,6 +488,44 @@ static void on_connection(uv_stream_t *stream, int status)
     conn->reading = true;
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
         conn_close(conn);
+    }
+}
+
+static void on_connection(uv_stream_t *stream, int status)
+{
+    struct listener *listener = stream->data;
+    if (status != 0) {
+        return;
+    }
+    if (listener->server->turn_accepts < TURN_ACCEPTS) {
+        accept_one(listener);
+        return;
+    }
+    listener->full = true; /* libuv asks for no further ones until this one is taken */
+    worker_wake(listener->server->worker);
+}
+
+/* The turn's end: those who waited get the time of a turn, in the order they came. */
+static void turn_end(struct worker *worker, struct turn_hook *hook)
+{
+    struct http_server *server = container_of(hook, struct http_server, hook);
+    server->turn_until_ns = 0;
+    server->turn_accepts = 0;
+    list_each(link, &server->listeners)
+    {
+        struct listener *listener = container_of(link, struct listener, link);
+        if (listener->full) {
+            listener->full = false;
+            accept_one(listener);
+        }
+    }
+    while (!list_empty(&server->waiting) && !turn_is_over(server)) {
+        process(container_of(server->waiting.next, struct http_conn, waiting));
+    }
+    server->turn_until_ns = 0;
+    if (!list_empty(&server->waiting)) {
+        server->turn_until_ns = server->now_ns; /* the next turn's time is used up: one request each */
+        worker_wake(worker);
     }
 }
 
@@ -489,6 +571,9 @@ void http_server_init(struct http_server *server, struct worker *worker, const s
     *server = (struct http_server){.worker = worker, .handler = *handler, .max_connections = max_connections};
     list_init(&server->conns);
     list_init(&server->listeners);
+    list_init(&server->waiting);
+    server->hook.run = turn_end;
+    worker_add_hook(worker, &server->hook);
 }
 
 static void listener_free(uv_handle_t *handle)
@@ -511,7 +596,7 @@ void http_server_drain(struct http_server *server)
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         struct http_conn *conn = container_of(link, struct http_conn, link);
         next = link->next;
-        if (conn->phase == PHASE_IDLE && !conn->writing) {
+        if (conn->phase == PHASE_IDLE && !has_work(conn)) {
             conn_close(conn);
         }
     }
