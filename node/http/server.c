@@ -1,8 +1,10 @@
 #include "node/http/server.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,6 +46,7 @@ struct http_conn {
     struct http_parser *parser;
     struct http_request *request;
     struct buf in;   /* must not move while a message is handled */
+    size_t held;     /* capacity of all buffers, as the server has counted it */
     size_t at, used; /* where in it the message at hand starts, and how long it is */
     struct buf more; /* what came while a message was handled */
     struct buf out;  /* response bytes not yet given to the kernel */
@@ -82,12 +85,19 @@ static void give_buf(struct buf *buf, struct buf *spare, size_t most)
     *buf = (struct buf){0};
 }
 
+static void count_held(struct http_conn *conn, size_t held)
+{
+    conn->server->held = conn->server->held - conn->held + held;
+    conn->held = held;
+}
+
 /* ---- closing ---- */
 
 static void conn_free(uv_handle_t *handle)
 {
     struct http_conn *conn = handle->data;
     atomic_fetch_sub_explicit(&conn->server->stats.open, 1, memory_order_relaxed);
+    count_held(conn, 0);
     list_remove(&conn->link);
     http_parser_free(conn->parser);
     free(conn->request);
@@ -173,7 +183,21 @@ static void on_written(uv_write_t *write, int status)
         conn_close(conn);
         return;
     }
+    if (conn->phase == PHASE_IDLE) {
+        conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+    }
     process(conn);
+}
+
+/* Who takes memory when there is no more for connections gets none: bodies that do not come to their end
+ * and answers that nobody takes could otherwise use all there is. */
+static void bound_held(struct http_conn *conn)
+{
+    count_held(conn, conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap);
+    if (conn->server->held > LIMIT_HELD_BYTES && conn->held > LIMIT_HELD_EACH && !conn->closing) {
+        atomic_fetch_add_explicit(&conn->server->stats.refused, 1, memory_order_relaxed);
+        conn_close(conn);
+    }
 }
 
 /* Gives what is ready to the kernel; what it does not take is sent when it does. */
@@ -199,6 +223,9 @@ static void flush(struct http_conn *conn)
     conn->sending = conn->out;
     conn->out = (struct buf){0};
     conn->writing = true;
+    if (conn->phase == PHASE_IDLE || conn->phase == PHASE_SENDING) {
+        conn_deadline(conn, conn->phase, LIMIT_SEND_MS);
+    }
     conn->write.data = conn;
     buf = uv_buf_init((char *)conn->sending.ptr, (unsigned)conn->sending.len);
     if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) != 0) {
@@ -322,16 +349,13 @@ static void process(struct http_conn *conn)
         again = again && !conn->closing && !conn->writing;
     }
     conn->running = false;
-    if (!conn->closing && conn->phase == PHASE_SENDING) {
-        if (conn->writing) {
-            conn_deadline(conn, PHASE_SENDING, LIMIT_SEND_MS);
-        } else {
-            after_write(conn);
-        }
+    if (!conn->closing && conn->phase == PHASE_SENDING && !conn->writing) {
+        after_write(conn);
     }
     if (conn->in.len == 0) {
         give_buf(&conn->in, &conn->server->spare_in, KEEP_IN_BYTES);
     }
+    bound_held(conn);
     resume_reading(conn);
     bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
     if ((conn->server->draining && idle) || (conn->peer_done && !has_work(conn))) {
@@ -429,6 +453,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         conn->reading = false;
     }
     if (handling || !list_empty(&conn->waiting)) {
+        bound_held(conn);
         return;
     }
     process(conn);
@@ -459,6 +484,14 @@ static void name_peer(struct http_conn *conn)
     }
 }
 
+/* The kernel gives the lowest free number, so a high one says how many files are open. The log and the
+ * state need files too, and the operator a connection. */
+static bool no_file_to_spare(const struct http_conn *conn)
+{
+    int file = 0;
+    return uv_fileno(&conn->uv.handle, &file) == 0 && file >= conn->server->max_file;
+}
+
 static void accept_one(struct listener *listener)
 {
     struct http_server *server = listener->server;
@@ -476,7 +509,8 @@ static void accept_one(struct listener *listener)
                        : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
     conn->uv.handle.data = conn;
     bool accepted = uv_accept(&listener->uv.stream, &conn->uv.stream) == 0;
-    if (!accepted || open > server->max_connections || server->draining) {
+    bool full = !conn->local && (open > server->max_connections || no_file_to_spare(conn));
+    if (!accepted || full || server->draining) {
         atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
         conn_close(conn);
         return;
@@ -565,10 +599,19 @@ enum err http_server_listen_local(struct http_server *server, const char *path)
                : ERR_IO;
 }
 
+static int files_for_connections(void)
+{
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlim_t files = limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX;
+    return (int)(files - (files > 2 * LIMIT_FILES_KEPT ? LIMIT_FILES_KEPT : files / 2));
+}
+
 void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
                       unsigned max_connections)
 {
     *server = (struct http_server){.worker = worker, .handler = *handler, .max_connections = max_connections};
+    server->max_file = files_for_connections();
     list_init(&server->conns);
     list_init(&server->listeners);
     list_init(&server->waiting);

@@ -26,6 +26,8 @@ struct http_server {
     struct worker *worker;
     struct http_handler handler;
     unsigned max_connections;
+    int max_file;
+    size_t held; /* bytes of the connections' buffers */
     struct list conns;
     struct list listeners;
     struct list waiting; /* connections with more requests than their turn had time for */
