@@ -11,8 +11,7 @@
 #include "node/http/listen.h"
 
 enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
-/* What one turn gives to connections that send request upon request, and to new ones. */
-enum { TURN_NS = 300 * 1000, TURN_ACCEPTS = 16 };
+enum { TURN_NS = 300 * 1000 }; /* what one turn gives to connections that send request upon request */
 
 /* A TCP socket, or the operator's Unix one. */
 union endpoint {
@@ -25,7 +24,7 @@ union endpoint {
 struct listener {
     struct list link;
     struct http_server *server;
-    bool local, full; /* full: a connection waits to be accepted in the next turn */
+    bool local;
     union endpoint uv;
 };
 
@@ -363,6 +362,21 @@ static void process(struct http_conn *conn)
     }
 }
 
+/* The turn's end: those who waited get the time of a turn, in the order they came. */
+static void turn_end(struct worker *worker, struct turn_hook *hook)
+{
+    struct http_server *server = container_of(hook, struct http_server, hook);
+    server->turn_until_ns = 0;
+    while (!list_empty(&server->waiting) && !turn_is_over(server)) {
+        process(container_of(server->waiting.next, struct http_conn, waiting));
+    }
+    server->turn_until_ns = 0;
+    if (!list_empty(&server->waiting)) {
+        server->turn_until_ns = server->now_ns; /* the next turn's time is used up: one request each */
+        worker_wake(worker);
+    }
+}
+
 static void add_head(struct http_conn *conn, const struct http_reply *reply)
 {
     struct buf *out = &conn->out;
@@ -492,10 +506,13 @@ static bool no_file_to_spare(const struct http_conn *conn)
     return uv_fileno(&conn->uv.handle, &file) == 0 && file >= conn->server->max_file;
 }
 
-static void accept_one(struct listener *listener)
+static void on_connection(uv_stream_t *stream, int status)
 {
+    const struct listener *listener = stream->data;
     struct http_server *server = listener->server;
-    server->turn_accepts++;
+    if (status != 0) {
+        return;
+    }
     struct http_conn *conn = mem_zalloc(sizeof *conn);
     conn->server = server;
     conn->local = listener->local;
@@ -508,7 +525,7 @@ static void accept_one(struct listener *listener)
     CHECK((conn->local ? uv_pipe_init(&server->worker->loop, &conn->uv.pipe, 0)
                        : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
     conn->uv.handle.data = conn;
-    bool accepted = uv_accept(&listener->uv.stream, &conn->uv.stream) == 0;
+    bool accepted = uv_accept(stream, &conn->uv.stream) == 0;
     bool full = !conn->local && (open > server->max_connections || no_file_to_spare(conn));
     if (!accepted || full || server->draining) {
         atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
@@ -522,44 +539,6 @@ static void accept_one(struct listener *listener)
     conn->reading = true;
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
         conn_close(conn);
-    }
-}
-
-static void on_connection(uv_stream_t *stream, int status)
-{
-    struct listener *listener = stream->data;
-    if (status != 0) {
-        return;
-    }
-    if (listener->server->turn_accepts < TURN_ACCEPTS) {
-        accept_one(listener);
-        return;
-    }
-    listener->full = true; /* libuv asks for no further ones until this one is taken */
-    worker_wake(listener->server->worker);
-}
-
-/* The turn's end: those who waited get the time of a turn, in the order they came. */
-static void turn_end(struct worker *worker, struct turn_hook *hook)
-{
-    struct http_server *server = container_of(hook, struct http_server, hook);
-    server->turn_until_ns = 0;
-    server->turn_accepts = 0;
-    list_each(link, &server->listeners)
-    {
-        struct listener *listener = container_of(link, struct listener, link);
-        if (listener->full) {
-            listener->full = false;
-            accept_one(listener);
-        }
-    }
-    while (!list_empty(&server->waiting) && !turn_is_over(server)) {
-        process(container_of(server->waiting.next, struct http_conn, waiting));
-    }
-    server->turn_until_ns = 0;
-    if (!list_empty(&server->waiting)) {
-        server->turn_until_ns = server->now_ns; /* the next turn's time is used up: one request each */
-        worker_wake(worker);
     }
 }
 

@@ -33,7 +33,6 @@ struct http_server {
     struct list waiting; /* connections with more requests than their turn had time for */
     struct turn_hook hook;
     int64_t now_ns, turn_until_ns;
-    unsigned turn_accepts;
     struct http_stats stats;
     struct buf spare_in, spare_out; /* idle connections have no buffers of their own */
     bool draining;
