@@ -18,6 +18,7 @@
 #include "node/guard.h"
 #include "node/identity.h"
 #include "node/metrics.h"
+#include "node/pages.h"
 #include "node/partition.h"
 #include "node/recovery.h"
 #include "node/request.h"
@@ -284,9 +285,9 @@ static void init_worker(struct node *node, unsigned index)
     worker->tokens = token_cache_new();
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
-    worker_add_hook(&worker->worker, &worker->turn_hook);
     struct http_handler handler = request_handler(worker);
     http_server_init(&worker->server, &worker->worker, &handler, (unsigned)node->config.max_connections);
+    worker_add_hook(&worker->worker, &worker->turn_hook);
 }
 
 static enum err listen_all(struct node *node, char *why, size_t why_cap)
@@ -481,6 +482,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->guard = guard_new();
     node->keyring = keyring_new();
     node->router = router_new();
+    openapi_write(node->router, &node->openapi);
+    docs_write(node->router, &node->docs);
     node->metrics = metrics_new(router_paths(node->router));
     enum err err = start(node, out_why, why_cap);
     if (err == OK) {
@@ -569,6 +572,8 @@ static void free_node(struct node *node)
     hashers_free(node->hashers);
     guard_free(node->guard);
     keyring_free(node->keyring);
+    buf_free(&node->openapi);
+    buf_free(&node->docs);
     router_free(node->router);
     metrics_free(node->metrics);
     damage_free(node->damage);

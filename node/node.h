@@ -79,6 +79,7 @@ struct node {
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */
+    struct buf openapi, docs;  /* too: pages about the routes */
     struct metrics *metrics;   /* atomics */
     atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */

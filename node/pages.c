@@ -60,7 +60,7 @@ static int backup_now(struct node *node, const struct http_request *request, str
 static int openapi(struct node *node, const struct http_request *request, struct page_out *out)
 {
     (void)request;
-    openapi_write(node->router, &out->body);
+    buf_add_bytes(&out->body, buf_bytes(&node->openapi));
     return 200;
 }
 
@@ -68,7 +68,7 @@ static int docs(struct node *node, const struct http_request *request, struct pa
 {
     (void)request;
     out->type = "text/html; charset=utf-8";
-    docs_write(node->router, &out->body);
+    buf_add_bytes(&out->body, buf_bytes(&node->docs));
     return 200;
 }
 

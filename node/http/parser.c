@@ -19,16 +19,21 @@ struct http_parser {
     uint64_t length;   /* of an identity body */
     bool request_line; /* it has been scanned */
     bool told_continue, complete, header_done;
-    struct buf body;     /* a chunked body, decoded */
-    const uint8_t *base; /* where the message stood when its head was parsed */
+    struct buf body; /* a chunked body, decoded */
     struct http_request *request;
 };
+
+static bool is_named(const struct http_request *request, const struct http_header *header, const char *name)
+{
+    return bytes_is_nocase(bytes_of(request->head + header->name, header->name_len), name);
+}
 
 struct bytes http_header(const struct http_request *request, const char *name)
 {
     for (size_t i = 0; i < request->headers_len; i++) {
-        if (bytes_is_nocase(request->headers[i].name, name)) {
-            return request->headers[i].value;
+        const struct http_header *header = &request->headers[i];
+        if (is_named(request, header, name)) {
+            return bytes_trim(bytes_of(request->head + header->value, header->value_len));
         }
     }
     return BYTES_NONE;
@@ -70,6 +75,13 @@ static int on_url(llhttp_t *llhttp, const char *at, size_t len)
     return 0;
 }
 
+_Static_assert(LIMIT_HEAD_BYTES <= UINT16_MAX, "places in a head have 16 bits");
+
+static uint16_t place(const struct http_request *request, const char *at)
+{
+    return (uint16_t)((const uint8_t *)at - request->head);
+}
+
 static int on_header_field(llhttp_t *llhttp, const char *at, size_t len)
 {
     struct http_parser *parser = self(llhttp);
@@ -80,7 +92,7 @@ static int on_header_field(llhttp_t *llhttp, const char *at, size_t len)
     if (request->headers_len == LIMIT_HEADERS) {
         return refuse(parser, ERR_HEADERS_TOO_LARGE);
     }
-    request->headers[request->headers_len++] = (struct http_header){bytes_of(at, len), BYTES_NONE};
+    request->headers[request->headers_len++] = (struct http_header){place(request, at), (uint16_t)len, 0, 0};
     return 0;
 }
 
@@ -89,7 +101,9 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t len)
     struct http_parser *parser = self(llhttp);
     struct http_request *request = parser->request;
     if (!parser->header_done && parser->stage == STAGE_HEAD && request->headers_len > 0) {
-        request->headers[request->headers_len - 1].value = bytes_trim(bytes_of(at, len));
+        struct http_header *header = &request->headers[request->headers_len - 1];
+        header->value = place(request, at);
+        header->value_len = (uint16_t)len;
     }
     return 0;
 }
@@ -113,7 +127,7 @@ static bool hosts_are_good(const struct http_request *request)
 {
     size_t hosts = 0;
     for (size_t i = 0; i < request->headers_len; i++) {
-        hosts += bytes_is_nocase(request->headers[i].name, "host");
+        hosts += is_named(request, &request->headers[i], "host");
     }
     return hosts == 1 || (hosts == 0 && request->http10);
 }
@@ -317,12 +331,12 @@ static enum http_parse parse_head(struct http_parser *parser, struct bytes data)
         return HTTP_MORE;
     }
     parser->request->headers_len = 0;
+    parser->request->head = data.ptr;
     llhttp_errno_t code = llhttp_execute(&parser->llhttp, (const char *)data.ptr, head);
     if (!parser->header_done || (code != HPE_OK && code != HPE_PAUSED)) {
         return bad(parser, err_of_llhttp(parser, data, code));
     }
     split_target(parser->request);
-    parser->base = data.ptr;
     parser->head = head;
     parser->consumed = head;
     parser->stage = (parser->llhttp.flags & F_CHUNKED) != 0 ? STAGE_CHUNKED : STAGE_LENGTH;
@@ -363,22 +377,11 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
     return HTTP_MORE;
 }
 
-static void rebase_bytes(struct bytes *bytes, const uint8_t *from, const uint8_t *to)
-{
-    if (bytes->ptr != NULL) {
-        bytes->ptr = to + (bytes->ptr - from);
-    }
-}
-
 /* The buffer has grown and moved since the head was parsed. */
-static void rebase(struct http_parser *parser, struct http_request *request, const uint8_t *to)
+static void rebase(struct http_request *request, const uint8_t *to)
 {
-    rebase_bytes(&request->target, parser->base, to);
-    for (size_t i = 0; i < request->headers_len; i++) {
-        rebase_bytes(&request->headers[i].name, parser->base, to);
-        rebase_bytes(&request->headers[i].value, parser->base, to);
-    }
-    parser->base = to;
+    request->target.ptr = to + (request->target.ptr - request->head);
+    request->head = to;
     split_target(request);
 }
 
@@ -389,8 +392,8 @@ enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, 
     if (parser->err != OK) {
         return HTTP_BAD;
     }
-    if (parser->stage != STAGE_HEAD && parser->base != data.ptr) {
-        rebase(parser, request, data.ptr);
+    if (parser->stage != STAGE_HEAD && request->head != data.ptr) {
+        rebase(request, data.ptr);
     }
     if (parser->stage == STAGE_HEAD) {
         enum http_parse parsed = parse_head(parser, data);

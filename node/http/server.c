@@ -1,14 +1,17 @@
 #include "node/http/server.h"
 
 #include <arpa/inet.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, KEEP_BUFFER_BYTES = 4096, PORT_TEXT = 8, LINGER_MS = 2000 };
+#include "node/http/listen.h"
+
+enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
+enum { TURN_NS = 300 * 1000 }; /* what one turn gives to connections that send request upon request */
 
 /* A TCP socket, or the operator's Unix one. */
 union endpoint {
@@ -30,7 +33,7 @@ struct listener {
 enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING, PHASE_LINGER };
 
 struct http_conn {
-    struct list link;
+    struct list link, waiting;
     struct http_server *server;
     union endpoint uv;
     struct timer timer;
@@ -41,8 +44,9 @@ struct http_conn {
     char remote[INET6_ADDRSTRLEN];
     struct http_parser *parser;
     struct http_request *request;
-    struct buf in;   /* starts with the message at hand; must not move while it is handled */
-    size_t used;     /* of in, by the message at hand */
+    struct buf in;   /* must not move while a message is handled */
+    size_t held;     /* capacity of all buffers, as the server has counted it */
+    size_t at, used; /* where in it the message at hand starts, and how long it is */
     struct buf more; /* what came while a message was handled */
     struct buf out;  /* response bytes not yet given to the kernel */
     struct buf sending;
@@ -55,12 +59,44 @@ static void process(struct http_conn *conn);
 static void handle_bad(struct http_conn *conn, enum err err);
 static void resume_reading(struct http_conn *conn);
 
+static bool has_work(const struct http_conn *conn)
+{
+    return conn->phase == PHASE_BUSY || conn->writing || !list_empty(&conn->waiting);
+}
+
+/* ---- buffers: they go from one connection that works to the next ---- */
+
+static void take_buf(struct buf *buf, struct buf *spare)
+{
+    if (buf->ptr == NULL) {
+        *buf = *spare;
+        *spare = (struct buf){0};
+    }
+}
+
+static void give_buf(struct buf *buf, struct buf *spare, size_t most)
+{
+    if (spare->ptr != NULL || buf->cap > most) {
+        buf_free(buf);
+        return;
+    }
+    *spare = (struct buf){buf->ptr, 0, buf->cap};
+    *buf = (struct buf){0};
+}
+
+static void count_held(struct http_conn *conn, size_t held)
+{
+    conn->server->held = conn->server->held - conn->held + held;
+    conn->held = held;
+}
+
 /* ---- closing ---- */
 
 static void conn_free(uv_handle_t *handle)
 {
     struct http_conn *conn = handle->data;
     atomic_fetch_sub_explicit(&conn->server->stats.open, 1, memory_order_relaxed);
+    count_held(conn, 0);
     list_remove(&conn->link);
     http_parser_free(conn->parser);
     free(conn->request);
@@ -77,6 +113,7 @@ static void conn_close(struct http_conn *conn)
         return;
     }
     conn->closing = true;
+    list_remove(&conn->waiting);
     timers_clear(&conn->server->worker->timers, &conn->timer);
     if (conn->phase == PHASE_BUSY) {
         conn->server->handler.gone(conn->server->handler.ctx, conn);
@@ -121,6 +158,7 @@ static void after_write(struct http_conn *conn)
 {
     if (conn->linger && !conn->peer_done && uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
         conn->in.len = 0;
+        conn->at = 0;
         conn_deadline(conn, PHASE_LINGER, LINGER_MS);
         timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
         return;
@@ -144,7 +182,21 @@ static void on_written(uv_write_t *write, int status)
         conn_close(conn);
         return;
     }
+    if (conn->phase == PHASE_IDLE) {
+        conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+    }
     process(conn);
+}
+
+/* Who takes memory when there is no more for connections gets none: bodies that do not come to their end
+ * and answers that nobody takes could otherwise use all there is. */
+static void bound_held(struct http_conn *conn)
+{
+    count_held(conn, conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap);
+    if (conn->server->held > LIMIT_HELD_BYTES && conn->held > LIMIT_HELD_EACH && !conn->closing) {
+        atomic_fetch_add_explicit(&conn->server->stats.refused, 1, memory_order_relaxed);
+        conn_close(conn);
+    }
 }
 
 /* Gives what is ready to the kernel; what it does not take is sent when it does. */
@@ -162,10 +214,7 @@ static void flush(struct http_conn *conn)
     size_t sent = n > 0 ? (size_t)n : 0;
     atomic_fetch_add_explicit(&conn->server->stats.bytes_out, conn->out.len, memory_order_relaxed);
     if (sent == conn->out.len) {
-        conn->out.len = 0;
-        if (conn->out.cap > KEEP_BUFFER_BYTES) {
-            buf_free(&conn->out);
-        }
+        give_buf(&conn->out, &conn->server->spare_out, KEEP_OUT_BYTES);
         return;
     }
     memmove(conn->out.ptr, conn->out.ptr + sent, conn->out.len - sent);
@@ -173,6 +222,9 @@ static void flush(struct http_conn *conn)
     conn->sending = conn->out;
     conn->out = (struct buf){0};
     conn->writing = true;
+    if (conn->phase == PHASE_IDLE || conn->phase == PHASE_SENDING) {
+        conn_deadline(conn, conn->phase, LIMIT_SEND_MS);
+    }
     conn->write.data = conn;
     buf = uv_buf_init((char *)conn->sending.ptr, (unsigned)conn->sending.len);
     if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) != 0) {
@@ -183,16 +235,27 @@ static void flush(struct http_conn *conn)
 
 /* ---- requests ---- */
 
+static void add_in(struct http_conn *conn, struct bytes bytes)
+{
+    take_buf(&conn->in, &conn->server->spare_in);
+    if (conn->at > 0) {
+        conn->in.len -= conn->at;
+        memmove(conn->in.ptr, conn->in.ptr + conn->at, conn->in.len);
+        conn->at = 0;
+    }
+    buf_add_bytes(&conn->in, bytes);
+}
+
 static void message_end(struct http_conn *conn)
 {
-    size_t rest = conn->in.len - conn->used;
-    if (rest > 0) {
-        memmove(conn->in.ptr, conn->in.ptr + conn->used, rest);
-    }
-    conn->in.len = rest;
+    conn->at += conn->used;
     conn->used = 0;
+    if (conn->at == conn->in.len) {
+        conn->at = 0;
+        conn->in.len = 0;
+    }
     if (conn->more.len > 0) {
-        buf_add_bytes(&conn->in, buf_bytes(&conn->more));
+        add_in(conn, buf_bytes(&conn->more));
         buf_free(&conn->more);
     }
     http_parser_reset(conn->parser);
@@ -203,6 +266,10 @@ static void handle(struct http_conn *conn)
     struct http_server *server = conn->server;
     conn->phase = PHASE_BUSY;
     conn->started_ns = clock_boot_ns(server->worker->clock);
+    server->now_ns = conn->started_ns;
+    if (server->turn_until_ns == 0) {
+        server->turn_until_ns = server->now_ns + TURN_NS;
+    }
     conn->close_after = !conn->request->keep_alive || server->draining;
     atomic_fetch_add_explicit(&server->stats.requests, 1, memory_order_relaxed);
     server->handler.request(server->handler.ctx, conn, conn->request);
@@ -225,15 +292,33 @@ static void wait_for_more(struct http_conn *conn)
     }
 }
 
-/* Handles requests until bytes are missing (false), or an answer is pending or enough is unsent. */
-static bool handle_batch(struct http_conn *conn)
+static bool turn_is_over(const struct http_server *server)
+{
+    return server->turn_until_ns != 0 && server->now_ns >= server->turn_until_ns;
+}
+
+static void wait_for_turn(struct http_conn *conn)
+{
+    list_add_tail(&conn->server->waiting, &conn->waiting);
+    worker_wake(conn->server->worker);
+}
+
+/* Handles requests until bytes are missing (false), or an answer is pending or enough is unsent. The
+ * first is handled in any case, so that only who sends many at once waits for those of others. */
+static bool handle_batch(struct http_conn *conn, bool *first)
 {
     while (!conn->closing && !conn->close_after && conn->phase < PHASE_BUSY && conn->in.len > 0 && !conn->writing) {
         if (conn->out.len >= LIMIT_OUT_BYTES) {
             return true;
         }
-        enum http_parse parsed = http_parser_feed(conn->parser, buf_bytes(&conn->in), conn->request, &conn->used);
+        if (!*first && turn_is_over(conn->server)) {
+            wait_for_turn(conn);
+            return false;
+        }
+        struct bytes in = bytes_of(conn->in.ptr + conn->at, conn->in.len - conn->at);
+        enum http_parse parsed = http_parser_feed(conn->parser, in, conn->request, &conn->used);
         if (parsed == HTTP_DONE) {
+            *first = false;
             handle(conn);
         } else if (parsed == HTTP_BAD) {
             handle_bad(conn, http_parser_err(conn->parser));
@@ -255,30 +340,47 @@ static void process(struct http_conn *conn)
         return; /* an answer given within the handler: the loop below goes on */
     }
     conn->running = true;
-    bool again = true;
+    list_remove(&conn->waiting);
+    bool again = true, first = true;
     while (again) {
-        again = handle_batch(conn);
+        again = handle_batch(conn, &first);
         flush(conn);
         again = again && !conn->closing && !conn->writing;
     }
     conn->running = false;
-    if (!conn->closing && conn->phase == PHASE_SENDING) {
-        if (conn->writing) {
-            conn_deadline(conn, PHASE_SENDING, LIMIT_SEND_MS);
-        } else {
-            after_write(conn);
-        }
+    if (!conn->closing && conn->phase == PHASE_SENDING && !conn->writing) {
+        after_write(conn);
     }
+    if (conn->in.len == 0) {
+        give_buf(&conn->in, &conn->server->spare_in, KEEP_IN_BYTES);
+    }
+    bound_held(conn);
     resume_reading(conn);
     bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
-    if ((conn->server->draining && idle) || (conn->peer_done && conn->phase != PHASE_BUSY && !conn->writing)) {
+    if ((conn->server->draining && idle) || (conn->peer_done && !has_work(conn))) {
         conn_close(conn);
+    }
+}
+
+/* The turn's end: those who waited get the time of a turn, in the order they came. */
+static void turn_end(struct worker *worker, struct turn_hook *hook)
+{
+    struct http_server *server = container_of(hook, struct http_server, hook);
+    server->turn_until_ns = 0;
+    while (!list_empty(&server->waiting) && !turn_is_over(server)) {
+        process(container_of(server->waiting.next, struct http_conn, waiting));
+    }
+    server->turn_until_ns = 0;
+    if (!list_empty(&server->waiting)) {
+        server->turn_until_ns = server->now_ns; /* the next turn's time is used up: one request each */
+        worker_wake(worker);
     }
 }
 
 static void add_head(struct http_conn *conn, const struct http_reply *reply)
 {
     struct buf *out = &conn->out;
+    take_buf(out, &conn->server->spare_out);
     buf_add_lit(out, "HTTP/1.1 ");
     buf_add_u64(out, (uint64_t)reply->status);
     buf_add_char(out, ' ');
@@ -345,7 +447,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         conn->peer_done = true;
         (void)uv_read_stop(stream);
         /* A client may close its sending side and still wait for the answer. */
-        if (n != UV_EOF || (conn->phase != PHASE_BUSY && !conn->writing)) {
+        if (n != UV_EOF || !has_work(conn)) {
             conn_close(conn);
         }
         return;
@@ -355,24 +457,26 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     bool handling = conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING;
-    buf_add(handling ? &conn->more : &conn->in, buf->base, (size_t)n);
-    if ((handling || conn->writing) && conn->in.len - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
+    if (handling) {
+        buf_add(&conn->more, buf->base, (size_t)n);
+    } else {
+        add_in(conn, bytes_of(buf->base, (size_t)n));
+    }
+    if ((handling || has_work(conn)) && conn->in.len - conn->at - conn->used + conn->more.len > LIMIT_OUT_BYTES) {
         (void)uv_read_stop(stream); /* it sends faster than it takes answers: resume_reading goes on */
         conn->reading = false;
     }
-    if (handling) {
+    if (handling || !list_empty(&conn->waiting)) {
+        bound_held(conn);
         return;
     }
     process(conn);
-    if (!conn->closing && conn->in.len == 0 && conn->phase == PHASE_IDLE && conn->in.cap > KEEP_BUFFER_BYTES) {
-        buf_free(&conn->in);
-    }
 }
 
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
 static void resume_reading(struct http_conn *conn)
 {
-    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !conn->writing) {
+    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !has_work(conn)) {
         conn->reading = true;
         (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
     }
@@ -394,9 +498,17 @@ static void name_peer(struct http_conn *conn)
     }
 }
 
+/* The kernel gives the lowest free number, so a high one says how many files are open. The log and the
+ * state need files too, and the operator a connection. */
+static bool no_file_to_spare(const struct http_conn *conn)
+{
+    int file = 0;
+    return uv_fileno(&conn->uv.handle, &file) == 0 && file >= conn->server->max_file;
+}
+
 static void on_connection(uv_stream_t *stream, int status)
 {
-    struct listener *listener = stream->data;
+    const struct listener *listener = stream->data;
     struct http_server *server = listener->server;
     if (status != 0) {
         return;
@@ -407,21 +519,20 @@ static void on_connection(uv_stream_t *stream, int status)
     conn->parser = http_parser_new();
     conn->request = mem_zalloc(sizeof *conn->request);
     conn->timer.fire = on_deadline;
+    list_init(&conn->waiting);
     list_add_tail(&server->conns, &conn->link);
     uint64_t open = atomic_fetch_add_explicit(&server->stats.open, 1, memory_order_relaxed) + 1;
     CHECK((conn->local ? uv_pipe_init(&server->worker->loop, &conn->uv.pipe, 0)
                        : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
     conn->uv.handle.data = conn;
     bool accepted = uv_accept(stream, &conn->uv.stream) == 0;
-    if (!accepted || open > server->max_connections || server->draining) {
+    bool full = !conn->local && (open > server->max_connections || no_file_to_spare(conn));
+    if (!accepted || full || server->draining) {
         atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
         conn_close(conn);
         return;
     }
     atomic_fetch_add_explicit(&server->stats.accepted, 1, memory_order_relaxed);
-    if (!conn->local) {
-        (void)uv_tcp_nodelay(&conn->uv.tcp, 1);
-    }
     name_peer(conn);
     server->worker->now_ms = clock_boot_ms(server->worker->clock);
     conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
@@ -443,88 +554,19 @@ static struct listener *listener_new(struct http_server *server, bool local)
     return listener;
 }
 
-static unsigned port_of(const struct sockaddr_storage *address)
-{
-    return address->ss_family == AF_INET ? ntohs(((const struct sockaddr_in *)address)->sin_port)
-                                         : ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
-}
-
-static enum err listen_on(struct http_server *server, const struct addrinfo *info, unsigned *port)
-{
-    struct sockaddr_storage address = {0};
-    memcpy(&address, info->ai_addr, info->ai_addrlen);
-    if (*port != 0 && info->ai_family == AF_INET) {
-        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)*port);
-    } else if (*port != 0) {
-        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)*port);
-    }
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-    socklen_t len = sizeof address;
-    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-                setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == 0;
-    if (good && info->ai_family == AF_INET6) {
-        good = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0;
-    }
-    good = good && bind(fd, (struct sockaddr *)&address, info->ai_addrlen) == 0 &&
-           getsockname(fd, (struct sockaddr *)&address, &len) == 0;
-    if (!good) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return ERR_IO;
-    }
-    struct listener *listener = listener_new(server, false);
-    *port = port_of(&address);
-    return uv_tcp_open(&listener->uv.tcp, fd) == 0 && uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0
-               ? OK
-               : ERR_IO;
-}
-
-/* "localhost" means both families, whatever the machine's name files say. */
-static bool split_address(const char *address, char *host, size_t cap, char *port)
-{
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || strlen(colon + 1) == 0 || strlen(colon + 1) >= PORT_TEXT) {
-        return false;
-    }
-    size_t len = (size_t)(colon - address);
-    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
-        address++;
-        len -= 2;
-    }
-    if (len == 0 || len >= cap) {
-        return false;
-    }
-    memcpy(host, address, len);
-    host[len] = 0;
-    (void)snprintf(port, PORT_TEXT, "%s", colon + 1);
-    return true;
-}
-
-static enum err listen_text(struct http_server *server, const char *host, const char *port_text, unsigned *port)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *info = NULL;
-    if (getaddrinfo(host, port_text, &hints, &info) != 0) {
-        return ERR_IO;
-    }
-    enum err err = listen_on(server, info, port);
-    freeaddrinfo(info);
-    return err;
-}
-
 enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port)
 {
-    char host[256], port[PORT_TEXT];
-    if (!split_address(address, host, sizeof host, port)) {
-        return ERR_IO;
+    int sockets[LISTEN_SOCKETS];
+    unsigned len = 0;
+    TRY(listen_sockets(address, out_port, sockets, &len));
+    enum err err = OK;
+    for (unsigned i = 0; i < len; i++) {
+        struct listener *listener = listener_new(server, false);
+        bool good = uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0 &&
+                    uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0;
+        err = good ? err : ERR_IO;
     }
-    if (strcmp(host, "localhost") != 0) {
-        return listen_text(server, host, port, out_port);
-    }
-    TRY(listen_text(server, "127.0.0.1", port, out_port));
-    enum err err = listen_text(server, "::1", port, out_port);
-    return err == OK || access("/proc/net/if_inet6", F_OK) != 0 ? OK : err;
+    return err;
 }
 
 enum err http_server_listen_local(struct http_server *server, const char *path)
@@ -536,12 +578,24 @@ enum err http_server_listen_local(struct http_server *server, const char *path)
                : ERR_IO;
 }
 
+static int files_for_connections(void)
+{
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlim_t files = limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX;
+    return (int)(files - (files > 2 * LIMIT_FILES_KEPT ? LIMIT_FILES_KEPT : files / 2));
+}
+
 void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
                       unsigned max_connections)
 {
     *server = (struct http_server){.worker = worker, .handler = *handler, .max_connections = max_connections};
+    server->max_file = files_for_connections();
     list_init(&server->conns);
     list_init(&server->listeners);
+    list_init(&server->waiting);
+    server->hook.run = turn_end;
+    worker_add_hook(worker, &server->hook);
 }
 
 static void listener_free(uv_handle_t *handle)
@@ -564,7 +618,7 @@ void http_server_drain(struct http_server *server)
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         struct http_conn *conn = container_of(link, struct http_conn, link);
         next = link->next;
-        if (conn->phase == PHASE_IDLE && !conn->writing) {
+        if (conn->phase == PHASE_IDLE && !has_work(conn)) {
             conn_close(conn);
         }
     }
@@ -573,6 +627,8 @@ void http_server_drain(struct http_server *server)
 void http_server_close(struct http_server *server)
 {
     close_listeners(server);
+    buf_free(&server->spare_in);
+    buf_free(&server->spare_out);
     struct list *next;
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         next = link->next;

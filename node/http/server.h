@@ -26,9 +26,15 @@ struct http_server {
     struct worker *worker;
     struct http_handler handler;
     unsigned max_connections;
+    int max_file;
+    size_t held; /* bytes of the connections' buffers */
     struct list conns;
     struct list listeners;
+    struct list waiting; /* connections with more requests than their turn had time for */
+    struct turn_hook hook;
+    int64_t now_ns, turn_until_ns;
     struct http_stats stats;
+    struct buf spare_in, spare_out; /* idle connections have no buffers of their own */
     bool draining;
 };
 
@@ -40,6 +46,7 @@ struct http_reply {
     bool close;
 };
 
+/* Before the worker's other hooks are added: what requests leave for the turn's end is then done. */
 void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
                       unsigned max_connections);
 /* Listens on "ADDR:PORT" ("[v6]:port", "localhost:port" is both families, port 0 is any). Several

@@ -1,9 +1,11 @@
 """The HTTP surface as hostile and old clients see it: raw bytes in, raw bytes out."""
+import os
 import socket
+import subprocess
 import threading
 import time
 
-from belfry import NodeTest, SLOW, main, raw
+from belfry import BINARY, NodeTest, SLOW, main, raw
 
 OK = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -210,6 +212,24 @@ class Limits(NodeTest):
         until = time.monotonic() + 10 * SLOW
         while raw(self.node.port, OK, wait=False)[0] == b"":
             self.assertLess(time.monotonic(), until)
+
+
+class Files(NodeTest):
+    def test_connections_leave_files_to_the_log_and_the_operator(self):
+        self.node.stop()
+        self.node.prefix = ["prlimit", "--nofile=1000:1000"]
+        self.node.start()
+        user = self.node.signup("files")
+        held = [socket.create_connection(("127.0.0.1", self.node.port)) for _ in range(900)]
+        time.sleep(0.2 * SLOW)
+        files = len(os.listdir("/proc/%d/fd" % self.node.process.pid))
+        self.assertTrue(700 < files < 800, files)
+        status = subprocess.run([BINARY, "status", "--data", self.node.data], capture_output=True)
+        self.assertEqual(status.returncode, 0, status.stdout)
+        for _ in range(20):
+            self.expect(user.post("/v1/reminders", {"title": "t"}), 201)
+        for s in held:
+            s.close()
 
 
 class Localhost(NodeTest):
