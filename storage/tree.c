@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -38,16 +40,30 @@ struct meta {
     uint64_t last_page, txn;
 };
 
-struct walk {
+struct task { /* a child of the root */
+    uint64_t page;
+    struct bytes from, before;
+};
+
+/* What the threads share. */
+struct file {
     const struct tree_visit *visit;
     int fd;
-    unsigned faults;
     struct meta meta;
-    uint64_t file_pages;
-    uint8_t *used; /* a bit a page */
+    uint64_t pages;
+    uint8_t *used;         /* a bit a page, atomic */
+    pthread_mutex_t mutex; /* over faults */
+    unsigned faults;
+    struct task *tasks;
+    size_t tasks_len;
+    atomic_size_t next_task;
+};
+
+struct walk {
+    struct file *file;
+    unsigned thread;
     uint8_t *levels[DEPTH_MAX];
     struct buf big; /* a value from overflow pages */
-    enum err err;
     /* of the tree being walked */
     struct db seen;
     unsigned depth;
@@ -64,12 +80,15 @@ static void fault(struct walk *walk, const char *fmt, ...)
 {
     char text[200];
     va_list args;
-    if (walk->faults++ < FAULTS_MAX) {
-        va_start(args, fmt);
-        (void)vsnprintf(text, sizeof text, fmt, args);
-        va_end(args);
-        walk->visit->fault(walk->visit->ctx, text);
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    struct file *file = walk->file;
+    CHECK(pthread_mutex_lock(&file->mutex) == 0);
+    if (file->faults++ < FAULTS_MAX) {
+        file->visit->fault(file->visit->ctx, text);
     }
+    CHECK(pthread_mutex_unlock(&file->mutex) == 0);
 }
 
 static uint64_t get64(const uint8_t *at)
@@ -98,7 +117,7 @@ static bool read_pages(struct walk *walk, uint64_t page, uint64_t count, uint8_t
 {
     size_t done = 0, len = (size_t)count * PAGE;
     while (done < len) {
-        ssize_t n = pread(walk->fd, out + done, len - done, (off_t)(page * PAGE + done));
+        ssize_t n = pread(walk->file->fd, out + done, len - done, (off_t)(page * PAGE + done));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -115,16 +134,17 @@ static bool read_pages(struct walk *walk, uint64_t page, uint64_t count, uint8_t
 /* Marks pages as used by the tree; false when one of them cannot be, or is already. */
 static bool claim(struct walk *walk, uint64_t page, uint64_t count, const char *as)
 {
-    if (page < 2 || page > walk->meta.last_page || page >= walk->file_pages || count > walk->file_pages - page) {
+    if (page < 2 || page > walk->file->meta.last_page || page >= walk->file->pages ||
+        count > walk->file->pages - page) {
         fault(walk, "page %llu (%s) is not within the file", (unsigned long long)page, as);
         return false;
     }
     for (uint64_t i = page; i < page + count; i++) {
-        if ((walk->used[i / 8] & 1U << i % 8) != 0) {
+        uint8_t bit = (uint8_t)(1U << i % 8);
+        if ((__atomic_fetch_or(&walk->file->used[i / 8], bit, __ATOMIC_RELAXED) & bit) != 0) {
             fault(walk, "page %llu (%s) is used twice", (unsigned long long)i, as);
             return false;
         }
-        walk->used[i / 8] |= (uint8_t)(1U << i % 8);
     }
     walk->pages += count;
     return true;
@@ -237,7 +257,12 @@ static void branch_children(struct walk *walk, uint64_t page, const uint8_t *dat
         if (!ordered) {
             fault(walk, "page %llu (branch): the keys are not in order at entry %u", (unsigned long long)page, i);
         }
-        walk_page(walk, get32(node.at) | (uint64_t)node.flags << 32, level + 1, low, high);
+        uint64_t child = get32(node.at) | (uint64_t)node.flags << 32;
+        if (level == 0 && walk->file->tasks != NULL) {
+            walk->file->tasks[walk->file->tasks_len++] = (struct task){child, low, high};
+        } else {
+            walk_page(walk, child, level + 1, low, high);
+        }
     }
 }
 
@@ -286,21 +311,28 @@ static void walk_page(struct walk *walk, uint64_t page, unsigned level, struct b
     }
 }
 
-static void walk_tree(struct walk *walk, const struct db *db, const char *name,
-                      void (*row)(struct walk *, struct bytes, struct bytes))
+/* ---- trees ---- */
+
+static void begin_tree(struct walk *walk, const struct db *db, void (*row)(struct walk *, struct bytes, struct bytes))
 {
     walk->seen = (struct db){0};
     walk->depth = db->depth;
     walk->row = row;
     walk->any = false;
-    walk->integer_keys = row != NULL && db == &walk->meta.free;
-    if ((db->root == no_page) != (db->depth == 0) || db->depth > DEPTH_MAX) {
+    walk->integer_keys = db == &walk->file->meta.free;
+}
+
+static bool has_root(struct walk *walk, const struct db *db, const char *name)
+{
+    bool good = (db->root == no_page) == (db->depth == 0) && db->depth <= DEPTH_MAX;
+    if (!good) {
         fault(walk, "meta page: the root of the %s tree is damaged", name);
-        return;
     }
-    if (db->depth > 0) {
-        walk_page(walk, db->root, 0, BYTES_NONE, BYTES_NONE);
-    }
+    return good && db->depth > 0;
+}
+
+static void compare_counts(struct walk *walk, const struct db *db, const char *name)
+{
     const struct db *seen = &walk->seen;
     if (seen->branch != db->branch || seen->leaf != db->leaf || seen->overflow != db->overflow ||
         seen->entries != db->entries) {
@@ -315,24 +347,96 @@ static void walk_tree(struct walk *walk, const struct db *db, const char *name,
 
 static void main_row(struct walk *walk, struct bytes key, struct bytes value)
 {
-    walk->visit->row(walk->visit->ctx, key, value);
+    walk->file->visit->row(walk->file->visit->ctx, walk->thread, key, value);
 }
 
 /* A record of free pages: how many, then their numbers, highest first. */
 static void free_row(struct walk *walk, struct bytes key, struct bytes value)
 {
     uint64_t count = value.len < 8 ? 0 : get64(value.ptr);
-    if (key.len != 8 || value.len < 8 || count > (value.len - 8) / 8 || get64(key.ptr) > walk->meta.txn) {
+    if (key.len != 8 || value.len < 8 || count > (value.len - 8) / 8 || get64(key.ptr) > walk->file->meta.txn) {
         fault(walk, "the list of free pages is damaged");
         return;
     }
     for (uint64_t i = 1; i <= count; i++) {
         uint64_t page = get64(value.ptr + 8 * i);
-        if (page >= walk->file_pages && page <= walk->meta.last_page) {
+        if (page >= walk->file->pages && page <= walk->file->meta.last_page) {
             walk->unwritten++;
         } else if (!claim(walk, page, 1, "free")) {
             return;
         }
+    }
+}
+
+static void *run_tasks(void *arg)
+{
+    struct walk *walk = arg;
+    struct file *file = walk->file;
+    for (size_t i = atomic_fetch_add(&file->next_task, 1); i < file->tasks_len;
+         i = atomic_fetch_add(&file->next_task, 1)) {
+        walk->any = false; /* its neighbours' keys are kept apart by the root's */
+        walk_page(walk, file->tasks[i].page, 1, file->tasks[i].from, file->tasks[i].before);
+    }
+    return NULL;
+}
+
+static void add_seen(struct walk *walk, const struct walk *from)
+{
+    walk->seen.branch += from->seen.branch;
+    walk->seen.leaf += from->seen.leaf;
+    walk->seen.overflow += from->seen.overflow;
+    walk->seen.entries += from->seen.entries;
+    walk->pages += from->pages;
+}
+
+static void close_walk(struct walk *walk)
+{
+    for (size_t i = 0; i < DEPTH_MAX; i++) {
+        free(walk->levels[i]);
+    }
+    buf_free(&walk->big);
+}
+
+/* The subtrees below the root, in several threads. */
+static void walk_main(struct walk *walk)
+{
+    struct file *file = walk->file;
+    const struct db *db = &file->meta.main;
+    struct walk others[TREE_THREADS_MAX] = {{0}};
+    pthread_t threads[TREE_THREADS_MAX];
+    unsigned count = file->visit->threads > 1 && db->depth > 1 ? file->visit->threads : 1;
+    CHECK(count <= TREE_THREADS_MAX);
+    begin_tree(walk, db, main_row);
+    if (!has_root(walk, db, "main")) {
+        return;
+    }
+    file->tasks = count > 1 ? mem_zalloc(PAGE * sizeof *file->tasks) : NULL;
+    walk_page(walk, db->root, 0, BYTES_NONE, BYTES_NONE);
+    for (unsigned i = 1; i < count; i++) {
+        others[i] = (struct walk){.file = file, .thread = i};
+        begin_tree(&others[i], db, main_row);
+        CHECK(pthread_create(&threads[i], NULL, run_tasks, &others[i]) == 0);
+    }
+    if (count > 1) {
+        (void)run_tasks(walk);
+    }
+    for (unsigned i = 1; i < count; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        add_seen(walk, &others[i]);
+        close_walk(&others[i]);
+    }
+    free(file->tasks);
+    file->tasks = NULL;
+    compare_counts(walk, db, "main");
+}
+
+static void walk_free(struct walk *walk)
+{
+    const struct db *db = &walk->file->meta.free;
+    begin_tree(walk, db, free_row);
+    if (has_root(walk, db, "free")) {
+        walk_page(walk, db->root, 0, BYTES_NONE, BYTES_NONE);
+        compare_counts(walk, db, "free");
     }
 }
 
@@ -393,7 +497,7 @@ static bool read_meta(struct walk *walk)
               (unsigned long long)zero, (unsigned long long)one);
         return false;
     }
-    walk->meta = metas[one > zero];
+    walk->file->meta = metas[one > zero];
     return true;
 }
 
@@ -402,7 +506,7 @@ static bool take_meta(struct walk *walk, struct bytes given)
     if (given.len == 0) {
         return read_meta(walk);
     }
-    bool good = given.len == PAGE && parse_meta(given.ptr, &walk->meta);
+    bool good = given.len == PAGE && parse_meta(given.ptr, &walk->file->meta);
     if (!good) {
         fault(walk, "the saved meta page is damaged");
     }
@@ -413,46 +517,47 @@ static bool take_meta(struct walk *walk, struct bytes given)
  * writes whole pages; only a crash of the system, after which the meta page is given, leaves parts. */
 static bool measure_file(struct walk *walk)
 {
+    struct file *file = walk->file;
     struct stat st;
-    if (fstat(walk->fd, &st) != 0 || (st.st_size % PAGE != 0 && walk->visit->meta.len == 0)) {
+    if (fstat(file->fd, &st) != 0 || (st.st_size % PAGE != 0 && file->visit->meta.len == 0)) {
         fault(walk, "the file does not end with a page: it was cut");
         return false;
     }
-    walk->file_pages = (uint64_t)st.st_size / PAGE;
-    walk->used = mem_zalloc((size_t)(walk->file_pages / 8) + 1);
+    file->pages = (uint64_t)st.st_size / PAGE;
+    file->used = mem_zalloc((size_t)(file->pages / 8) + 1);
     return true;
 }
 
 /* Pages behind the end of the file were freed before they were ever written: all of them are free. */
 static void check_tail(struct walk *walk)
 {
-    uint64_t pages = walk->meta.last_page + 1;
-    uint64_t behind = pages > walk->file_pages ? pages - walk->file_pages : 0;
-    if (walk->faults == 0 && behind != walk->unwritten) {
+    const struct file *file = walk->file;
+    uint64_t pages = file->meta.last_page + 1;
+    uint64_t behind = pages > file->pages ? pages - file->pages : 0;
+    if (file->faults == 0 && behind != walk->unwritten) {
         fault(walk, "meta page: it counts %llu pages, the file has %llu", (unsigned long long)pages,
-              (unsigned long long)walk->file_pages);
+              (unsigned long long)file->pages);
     }
 }
 
 enum err tree_walk(const char *path, const struct tree_visit *visit, struct tree_stats *out)
 {
-    struct walk walk = {.visit = visit};
+    struct file file = {.visit = visit, .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    struct walk walk = {.file = &file};
     *out = (struct tree_stats){0};
-    walk.fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (walk.fd < 0) {
+    if (file.fd < 0) {
         return errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
     }
+    CHECK(pthread_mutex_init(&file.mutex, NULL) == 0);
     if (measure_file(&walk) && take_meta(&walk, visit->meta)) {
-        walk_tree(&walk, &walk.meta.main, "main", main_row);
-        *out = (struct tree_stats){walk.meta.txn, walk.pages, walk.seen.entries, walk.file_pages * PAGE};
-        walk_tree(&walk, &walk.meta.free, "free", free_row);
+        walk_main(&walk);
+        *out = (struct tree_stats){file.meta.txn, walk.pages, walk.seen.entries, file.pages * PAGE};
+        walk_free(&walk);
         check_tail(&walk);
     }
-    for (size_t i = 0; i < DEPTH_MAX; i++) {
-        free(walk.levels[i]);
-    }
-    buf_free(&walk.big);
-    free(walk.used);
-    (void)close(walk.fd);
+    close_walk(&walk);
+    free(file.used);
+    (void)pthread_mutex_destroy(&file.mutex);
+    (void)close(file.fd);
     return OK;
 }

@@ -14,12 +14,15 @@
 
 enum { TREE_PAGE_BYTES = 4096 };
 
+enum { TREE_THREADS_MAX = 8 };
+
 struct tree_visit {
     /* Empty, or the meta page to start from instead of the file's own two. */
     struct bytes meta;
-    /* Every row of the main database, in order. */
-    void (*row)(void *ctx, struct bytes key, struct bytes value);
-    /* Every fault found; the walk goes on beside it. */
+    unsigned threads; /* at most TREE_THREADS_MAX; 0 is 1 */
+    /* Every row of the main database; in order when there is one thread. */
+    void (*row)(void *ctx, unsigned thread, struct bytes key, struct bytes value);
+    /* Every fault found, one at a time; the walk goes on beside it. */
     void (*fault)(void *ctx, const char *text);
     void *ctx;
 };
