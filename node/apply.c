@@ -95,6 +95,13 @@ static enum err put_answer(struct rows *rows, uint8_t table, struct bytes key, c
     return err;
 }
 
+/* A row that should be there, and may have been lost to damage. */
+static enum err forget_row(struct rows *rows, uint8_t table, struct bytes key)
+{
+    enum err err = rows_del(rows, table, key);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 /* Rows are in order of the ids' birth: the oldest stand first. */
 static enum err expire_requests(struct rows *rows, int64_t now_ms)
 {
@@ -160,7 +167,7 @@ static enum err expire_idem(struct rows *rows, int64_t now_ms, struct arena *are
         TRY(err);
         struct bytes copy = arena_copy(arena, key);
         TRY(rows_del(rows, TABLE_IDEM_TIME, copy));
-        TRY(rows_del(rows, TABLE_IDEM, bytes_of(copy.ptr + 8, copy.len - 8)));
+        TRY(forget_row(rows, TABLE_IDEM, bytes_of(copy.ptr + 8, copy.len - 8)));
         TRY(idem_add_count(rows, bytes_of(copy.ptr + 8, sizeof(struct id)), -1));
     }
     return OK;
@@ -224,7 +231,7 @@ static enum err idem_keep(struct rows *rows, const struct command *command, stru
     bool replaces = err == OK; /* one past its day that was not erased yet */
     if (replaces) {
         TRY(field_unpack(answer_fields, value, &old));
-        TRY(rows_del(rows, TABLE_IDEM_TIME, idem_time_key(old.kept_at, key, &out->arena)));
+        TRY(forget_row(rows, TABLE_IDEM_TIME, idem_time_key(old.kept_at, key, &out->arena)));
     } else if (err != ERR_NOT_FOUND) {
         return err;
     }
@@ -363,7 +370,7 @@ enum err apply_entry(void *ctx, struct state *state, uint16_t group, struct appl
     enum err err = apply_command(state, ctx, group, entry, out);
     if (err != OK) {
         outcome_free(out);
-        return err;
+        return is_storage_failure(err) ? err : ERR_CORRUPT; /* a row that must be there is not */
     }
     entry->outcome = out;
     return OK;

@@ -165,10 +165,14 @@ static enum err restore_row(void *ctx, unsigned partition, uint8_t table, struct
     return OK;
 }
 
-/* The bookkeeping, with the hash of what was really written; then all of it reaches the disk. */
+/* The bookkeeping, with the hash of what was really written; then all of it reaches the disk, with a
+ * durable point of it. */
 static enum err finish_state(struct restore *restore)
 {
     struct state_pin *pin;
+    struct disk *disk = disk_posix();
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s/state", restore->data);
     for (unsigned p = 0; p < restore->manifest->partitions; p++) {
         const struct state_partition *from = &restore->manifest->books[p];
         struct state_partition *book = state_partition_edit(restore->state, p);
@@ -183,8 +187,11 @@ static enum err finish_state(struct restore *restore)
     TRY(state_commit(restore->state));
     TRY(state_pin(restore->state, &pin));
     enum err err = state_pin_sync(pin);
+    err = err == OK ? disk->sync_dir(disk, path) : err;
+    err = err == OK ? durable_save(disk, restore->data, "durable", restore->manifest->partitions, pin) : err;
     state_pin_free(pin);
-    return err;
+    /* No run has this name: the first start goes by the point. */
+    return err == OK ? disk_replace(disk, restore->data, "running", BYTES_LIT("restored\n")) : err;
 }
 
 static void no_record(void *ctx, const struct segment_record *record)
@@ -225,26 +232,51 @@ static bool is_empty(const char *path)
     return empty;
 }
 
-/* The identity comes last: without it nobody takes what is there for a data directory. */
+static void remove_entry(void *ctx, const char *name)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s/%s", (const char *)ctx, name);
+    (void)unlink(path);
+}
+
+/* What a restore that was cut short left, but its mark. */
+static void wipe(const char *data)
+{
+    static const char *const dirs[] = {"state", "log"};
+    static const char *const files[] = {"identity", "durable", "running", "lock"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", data, dirs[i]);
+        (void)disk_posix()->list(disk_posix(), path, remove_entry, path);
+        (void)rmdir(path);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", data, files[i]);
+        (void)unlink(path);
+    }
+}
+
+/* As long as the mark is there nobody takes what is there for a data directory. */
 static enum err write_directory(struct restore *restore, const char *path, const uint8_t *key, char *why, size_t cap)
 {
     struct backup_manifest manifest;
     struct backup_sink sink = {restore_begin, restore_row, restore};
-    char state_dir[PATH_MAX], lock[PATH_MAX];
+    char mark[PATH_MAX];
     struct disk *disk = disk_posix();
     TRY(disk->make_dir(disk, restore->data));
+    TRY(disk_replace(disk, restore->data, RESTORE_MARK, BYTES_NONE));
     TRY(backup_read(path, key, &sink, &manifest, why, cap));
     restore->manifest = &manifest;
     (void)snprintf(why, cap, "the data directory %.200s cannot be written", restore->data);
-    (void)snprintf(state_dir, sizeof state_dir, "%s/state", restore->data);
-    (void)snprintf(lock, sizeof lock, "%s/lock", restore->data);
+    (void)snprintf(mark, sizeof mark, "%s/" RESTORE_MARK, restore->data);
     enum err err = finish_state(restore);
     err = err == OK ? begin_log(restore) : err;
     err = err == OK ? disk_replace(disk, restore->data, "lock", BYTES_NONE) : err;
-    err = err == OK ? disk->sync_dir(disk, state_dir) : err;
     if (err == OK) {
         err = identity_found(disk, restore->data, manifest.partitions - 1, clock_wall_ms(clock_system()));
     }
+    err = err == OK ? disk->remove(disk, mark) : err;
+    err = err == OK ? disk->sync_dir(disk, restore->data) : err;
     if (err == OK) {
         print_manifest(&manifest);
     }
@@ -257,17 +289,22 @@ static int restore(const char *path, const uint8_t *key, const char *data)
     struct backup_manifest manifest;
     struct backup_sink nothing = {0};
     struct restore restore = {.data = data};
-    char why[512] = "the data directory cannot be made";
-    if (!is_empty(data)) {
+    char why[512] = "the data directory cannot be made", mark[PATH_MAX];
+    (void)snprintf(mark, sizeof mark, "%s/" RESTORE_MARK, data);
+    bool again = access(mark, F_OK) == 0;
+    if (!again && !is_empty(data)) {
         return fail("the data directory is not empty: nothing was restored", ERR_CONFLICT);
     }
     enum err err = backup_read(path, key, &nothing, &manifest, why, sizeof why);
     free(manifest.books);
     if (err == OK) {
+        if (again) {
+            wipe(data);
+        }
         err = write_directory(&restore, path, key, why, sizeof why);
         state_close(restore.state);
         if (err != OK) {
-            (void)fprintf(stderr, "belfry: %s is not complete: delete it before you try again\n", data);
+            (void)fprintf(stderr, "belfry: %s is not complete: run this again\n", data);
         }
     }
     return err == OK ? 0 : fail(why, err);

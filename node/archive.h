@@ -2,6 +2,9 @@
 #ifndef BELFRY_ARCHIVE_H
 #define BELFRY_ARCHIVE_H
 
+/* A file that is in a data directory while a restore into it is not complete. */
+#define RESTORE_MARK "restoring"
+
 /* Backs up a data directory, beside the node that uses it or without one: a reader of its own process
  * that holds up nobody. Prints what it made. Returns the exit status: 0 done, 1 not done. */
 int archive_backup(const char *data, const char *path, const char *key_file);

@@ -68,20 +68,22 @@ static bool run(struct backups *backups, char *file)
           posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK) == 0);
     CHECK(posix_spawn_file_actions_init(&actions) == 0);
     CHECK(posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) == 0);
-    int rc = posix_spawn(&child, "/proc/self/exe", &actions, &attr, argv, environ);
+    CHECK(pthread_mutex_lock(&backups->mutex) == 0); /* one that is to be stopped is known, or never begun */
+    int rc = backups->stopping ? ECANCELED : posix_spawn(&child, "/proc/self/exe", &actions, &attr, argv, environ);
+    backups->child = rc == 0 ? child : 0;
+    CHECK(pthread_mutex_unlock(&backups->mutex) == 0);
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
     if (rc != 0) {
         return false;
     }
     (void)setpriority(PRIO_PROCESS, (id_t)child, NICE);
-    CHECK(pthread_mutex_lock(&backups->mutex) == 0);
-    backups->child = child;
-    CHECK(pthread_mutex_unlock(&backups->mutex) == 0);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    siginfo_t ended;
+    while (waitid(P_PID, (id_t)child, &ended, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
     }
     CHECK(pthread_mutex_lock(&backups->mutex) == 0);
     backups->child = 0;
+    (void)waitpid(child, &status, 0); /* its number is free for others from here on */
     CHECK(pthread_mutex_unlock(&backups->mutex) == 0);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
@@ -107,7 +109,7 @@ static void drop(const struct backups *backups, int (*which)(const struct dirent
     for (int i = 0; i < len; i++) {
         char path[PATH_MAX];
         (void)snprintf(path, sizeof path, "%s/%s", backups->dir, list[i]->d_name);
-        if (i < len - keep) {
+        if (i < len - keep && strcmp(path, backups->file) != 0) { /* never the one just made, whatever the clock says */
             (void)unlink(path);
         }
         free(list[i]);

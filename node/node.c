@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "actors/system/system.h"
+#include "node/archive.h"
 #include "node/backups.h"
 #include "node/call.h"
 #include "node/command.h"
@@ -21,6 +22,7 @@
 #include "node/pages.h"
 #include "node/partition.h"
 #include "node/recovery.h"
+#include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
 #include "node/upkeep.h"
@@ -179,9 +181,15 @@ static enum err load_identity(struct node *node, char *why, size_t why_cap)
     struct identity identity;
     struct disk *disk = disk_posix();
     enum err err = identity_read(disk, node->config.data, &identity);
-    char log[PATH_MAX];
+    char log[PATH_MAX], state[PATH_MAX], unfinished[PATH_MAX];
     path_in(node, "log", log);
-    if (err == ERR_NOT_FOUND && access(log, F_OK) == 0) {
+    path_in(node, "state", state);
+    path_in(node, RESTORE_MARK, unfinished);
+    if (access(unfinished, F_OK) == 0) {
+        (void)snprintf(why, why_cap, "a restore into %s was cut short: run it again", node->config.data);
+        return ERR_CONFLICT;
+    }
+    if (err == ERR_NOT_FOUND && (access(log, F_OK) == 0 || access(state, F_OK) == 0)) {
         err = ERR_CORRUPT; /* it is written before anything else */
     }
     if (err == ERR_NOT_FOUND) {
@@ -224,8 +232,9 @@ static enum err open_damaged(struct node *node, struct recovery *recovery)
     damage_write(node->damage, "", &text);
     log_text(node->log, LOG_ERROR, "the data is damaged: read-only", "%.*s", (int)text.len, (const char *)text.ptr);
     buf_free(&text);
-    segments_close(recovery->segments);
-    (void)flock(node->lock_fd, LOCK_SH); /* `belfry verify` may look beside us */
+    if (flock(node->lock_fd, LOCK_SH | LOCK_NB) != 0) { /* `belfry verify` may look beside us */
+        return ERR_CONFLICT;
+    }
     bool whole = false;
     for (unsigned p = 0; p < node->partitions_len; p++) {
         whole = whole || damage_spares(node->damage, p);
@@ -243,8 +252,12 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
 {
     struct disk *disk = disk_posix();
     (void)snprintf(why, why_cap, "the state in %s cannot be opened", node->config.data);
-    node->segments = recovery->segments;
-    if (recovery->look.start == DURABLE_CRASHED) {
+    char log_dir[PATH_MAX];
+    path_in(node, "log", log_dir);
+    struct segments_options options = {disk, log_dir, node->partitions_len,
+                                       (uint64_t)node->config.log_segment_mib << 20};
+    TRY(segments_continue(&options, &recovery->scan, &node->segments));
+    if (recovery->look.start == DURABLE_CRASHED || recovery->from_log) {
         TRY(durable_restore(node->config.data, &recovery->look));
     }
     if (recovery->look.start == DURABLE_CRASHED || recovery->look.start == DURABLE_KILLED) {
@@ -263,7 +276,6 @@ static enum err recover(struct node *node, struct recovery *recovery, char *why,
     recovery->data = node->config.data;
     recovery->partitions = node->partitions_len;
     recovery->damage = node->damage;
-    recovery->segment_bytes = (uint64_t)node->config.log_segment_mib << 20;
     enum err err = recovery_run(recovery);
     (void)snprintf(why, why_cap, "%s", recovery->why);
     TRY(err);
@@ -446,6 +458,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
     }
+    TRY(repair_finish(node->config.data));
     enum err err = recover(node, &recovery, why, why_cap);
     bool damaged = damage_any(node->damage);
     if (err == OK && !damaged) {
@@ -518,13 +531,20 @@ static void post_all(struct node *node, void (*run)(struct worker *, struct mess
     }
 }
 
+/* What is committed and not applied will be applied by the next start. */
+static bool is_stuck(const struct node *node)
+{
+    return node->durable == NULL || atomic_load(&node->log_failed) || damage_any(node->damage) ||
+           atomic_load(&state_writer_stats(node->state_writer)->err) != OK;
+}
+
 static bool is_quiet(struct node *node)
 {
     uint64_t open = 0;
     for (unsigned w = 0; w < node->workers_len; w++) {
         open += atomic_load(&node->workers[w].server.stats.open);
     }
-    for (unsigned p = 0; p < node->partitions_len; p++) {
+    for (unsigned p = 0; p < node->partitions_len && !is_stuck(node); p++) {
         open += atomic_load(&node->partitions[p].last) - atomic_load(&node->partitions[p].applied);
     }
     return open == 0 && atomic_load(&node->computing) == 0;

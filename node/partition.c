@@ -151,7 +151,7 @@ static void apply_done(struct apply_batch *batch)
 {
     struct node_apply *apply = container_of(batch, struct node_apply, batch);
     struct node *node = apply->partition->node;
-    if (batch->err == ERR_CORRUPT) {
+    if (batch->err == ERR_CORRUPT && atomic_load(&state_writer_stats(node->state_writer)->failed_in) == batch->group) {
         char text[64];
         (void)snprintf(text, sizeof text, "partition %u: a command met a damaged row", batch->group);
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);

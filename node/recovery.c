@@ -18,7 +18,9 @@ static enum err look(struct recovery *recovery)
     (void)snprintf(recovery->why, sizeof recovery->why, "the data directory %.300s cannot be read", recovery->data);
     enum err err = durable_look(disk_posix(), recovery->data, recovery->partitions, &recovery->look);
     if (err == ERR_CORRUPT) {
-        damage_add(recovery->damage, DAMAGE_DURABLE, -1, "the file durable is damaged");
+        if (recovery->belief == BELIEVE_THE_RUN) {
+            damage_add(recovery->damage, DAMAGE_DURABLE, -1, "the file durable is damaged");
+        }
         return OK;
     }
     return err;
@@ -51,19 +53,36 @@ static void check_clean_state(struct recovery *recovery)
     }
 }
 
+/* A run that never took a point and did not end in order: what its state is, is not believed, the log
+ * holds everything. */
+static bool is_all_in_log(const struct recovery *recovery)
+{
+    const struct durable_look *seen = &recovery->look;
+    bool unfinished = seen->start == DURABLE_CRASHED || seen->start == DURABLE_KILLED;
+    return recovery->belief == BELIEVE_THE_LOG || (recovery->belief == BELIEVE_THE_RUN && unfinished &&
+                                                   !seen->has_point && !damage_in(recovery->damage, DAMAGE_DURABLE));
+}
+
+static bool is_point_believed(const struct recovery *recovery)
+{
+    return recovery->look.has_point &&
+           (recovery->belief == BELIEVE_THE_POINT ||
+            (recovery->belief == BELIEVE_THE_RUN && recovery->look.start == DURABLE_CRASHED));
+}
+
 static enum err check_state(struct recovery *recovery)
 {
     char path[PATH_MAX];
     const struct durable_look *seen = &recovery->look;
-    bool crashed = seen->start == DURABLE_CRASHED;
     path_in(recovery, "state", path);
-    if (crashed && !seen->has_point && !damage_in(recovery->damage, DAMAGE_DURABLE)) {
-        return OK; /* no point was ever taken: what is there is not believed, the log holds everything */
+    recovery->from_log = is_all_in_log(recovery);
+    if (recovery->from_log) {
+        return OK;
     }
     struct state_check check = {.dir = path,
                                 .partitions = recovery->partitions,
                                 .meta =
-                                    crashed && seen->has_point ? bytes_of(seen->meta, sizeof seen->meta) : BYTES_NONE,
+                                    is_point_believed(recovery) ? bytes_of(seen->meta, sizeof seen->meta) : BYTES_NONE,
                                 .fault = on_fault,
                                 .row = recovery->row == NULL ? NULL : on_row,
                                 .ctx = recovery,
@@ -78,7 +97,7 @@ static enum err check_state(struct recovery *recovery)
         }
         return OK;
     }
-    if (err == OK) {
+    if (err == OK && recovery->belief == BELIEVE_THE_RUN) {
         check_clean_state(recovery);
     }
     if (err == OK && recovery->tree.file_bytes < seen->state_bytes) {
@@ -143,28 +162,17 @@ static void on_record(void *ctx, const struct segment_record *record)
     recovery->last_term[record->group] = record->term;
 }
 
-static enum err scan_log(struct recovery *recovery, const char *path)
-{
-    struct segment_scan scan = {.disk = disk_posix(),
-                                .dir = path,
-                                .groups = recovery->partitions,
-                                .each = on_record,
-                                .beyond = on_beyond,
-                                .ctx = recovery};
-    enum err err = segment_scan_run(&scan);
-    (void)snprintf(recovery->why, sizeof recovery->why, "%s", scan.why);
-    segment_scan_close(&scan);
-    return err == ERR_NOT_FOUND ? OK : err;
-}
-
 static enum err read_log(struct recovery *recovery)
 {
-    char path[PATH_MAX];
-    path_in(recovery, "log", path);
-    struct segments_options options = {disk_posix(), path, recovery->partitions, recovery->segment_bytes};
-    enum err err = recovery->read_only ? scan_log(recovery, path)
-                                       : segments_open(&options, on_record, recovery, &recovery->segments,
-                                                       recovery->why, sizeof recovery->why);
+    path_in(recovery, "log", recovery->log_dir);
+    recovery->scan = (struct segment_scan){.disk = disk_posix(),
+                                           .dir = recovery->log_dir,
+                                           .groups = recovery->partitions,
+                                           .each = on_record,
+                                           .beyond = on_beyond,
+                                           .ctx = recovery};
+    enum err err = segment_scan_run(&recovery->scan);
+    (void)snprintf(recovery->why, sizeof recovery->why, "%s", recovery->scan.why);
     if (err == ERR_CORRUPT) {
         damage_add(recovery->damage, DAMAGE_LOG, -1, recovery->why);
         return OK;
@@ -179,7 +187,7 @@ static void check_log_fits(struct recovery *recovery)
     if (damage_in(recovery->damage, DAMAGE_LOG)) {
         return;
     }
-    if (recovery->look.start == DURABLE_CLEAN && !recovery->clean) {
+    if (recovery->look.start == DURABLE_CLEAN && !recovery->clean && recovery->belief == BELIEVE_THE_RUN) {
         damage_add(recovery->damage, DAMAGE_LOG, -1,
                    "the node stopped in order, but the log's last record is not there");
     }
@@ -225,6 +233,7 @@ void recovery_close(struct recovery *recovery, bool payloads)
         free(start->entries);
         free((void *)(uintptr_t)start->configuration.ptr);
     }
+    segment_scan_close(&recovery->scan);
     free(recovery->look.applied);
     free(recovery->books);
     free(recovery->starts);

@@ -11,13 +11,20 @@
 #include "storage/segments.h"
 #include "storage/state_check.h"
 
+/* Which state is believed. */
+enum recovery_belief {
+    BELIEVE_THE_RUN,   /* as the last run ended: the file, or its durable point after a crash of the system */
+    BELIEVE_THE_POINT, /* the durable point */
+    BELIEVE_THE_FILE,  /* the state's file as it is */
+    BELIEVE_THE_LOG    /* no state: the log holds everything */
+};
+
 struct recovery {
     /* Set by the caller. */
     const char *data;
     unsigned partitions;
     struct damage *damage; /* findings go here */
-    uint64_t segment_bytes;
-    bool read_only; /* the log is looked at, not opened */
+    enum recovery_belief belief;
     /* NULL, or every good row of the state. */
     void (*row)(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value);
     void *ctx;
@@ -27,20 +34,22 @@ struct recovery {
     bool has_state;
     struct state_partition *books; /* of the state, a partition */
     struct tree_stats tree;
-    struct segments *segments;  /* opened; NULL when read only or damaged */
+    struct segment_scan scan;   /* of the log */
+    bool from_log;              /* the state is to be erased: the log holds everything */
     struct group_start *starts; /* a partition: hard state, and the entries that are not in the state yet */
     uint64_t *last, *last_term; /* a partition: what the log ends with */
     uint64_t *highest_term;     /* a partition: of any record, also behind damage */
     uint64_t records;
     bool clean; /* the log's last record says that the node stopped in order */
     char why[512];
+    char log_dir[4096];
     size_t *caps;
 };
 
-/* Errors: ERR_IO, ERR_DISK_FULL: the directory cannot be read or the log not opened; why says more.
- * Damage is no error: it is told. */
+/* Changes nothing. Damage is no error: it is told. Errors: ERR_IO: the directory cannot be read; why says
+ * more. */
 enum err recovery_run(struct recovery *recovery) MUST_USE;
-/* Frees what was found but the segments; the entries' payloads too when payloads is set. */
+/* Frees what was found; the entries' payloads too when payloads is set. */
 void recovery_close(struct recovery *recovery, bool payloads);
 
 #endif

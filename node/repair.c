@@ -13,11 +13,13 @@
 
 #include "actors/kind.h"
 #include "node/apply.h"
+#include "node/archive.h"
 #include "node/identity.h"
 #include "node/limits.h"
 #include "node/recovery.h"
 
 enum { SALVAGE_BATCH = 5000, REPLICA = 1 };
+#define MARK "recovered"
 
 /* ---- what both do ---- */
 
@@ -47,11 +49,12 @@ static int lock_directory(const char *data, int how)
     return fd;
 }
 
-static enum err read_directory(const char *data, const struct identity *identity, struct recovery *recovery)
+static enum err read_directory(const char *data, const struct identity *identity, enum recovery_belief belief,
+                               struct recovery *recovery)
 {
     recovery->data = data;
     recovery->partitions = identity->partitions + 1;
-    recovery->read_only = true;
+    recovery->belief = belief;
     recovery->damage = damage_new(recovery->partitions);
     enum err err = recovery_run(recovery);
     (void)fail(recovery->why, err);
@@ -60,8 +63,23 @@ static enum err read_directory(const char *data, const struct identity *identity
 
 static void close_directory(struct recovery *recovery)
 {
+    if (recovery->damage == NULL) {
+        return; /* not read */
+    }
     recovery_close(recovery, true);
     damage_free(recovery->damage);
+}
+
+static void path_in(const char *data, const char *name, char *out)
+{
+    (void)snprintf(out, PATH_MAX, "%s/%s", data, name);
+}
+
+static bool is_there(const char *data, const char *name)
+{
+    char path[PATH_MAX];
+    path_in(data, name, path);
+    return access(path, F_OK) == 0;
 }
 
 /* ---- verify ---- */
@@ -92,11 +110,15 @@ static int verify_here(const char *data)
     struct recovery recovery = {0};
     struct buf text = {0};
     enum err err = identity_read(disk_posix(), data, &identity);
+    if (is_there(data, RESTORE_MARK) || is_there(data, MARK)) {
+        (void)printf("damaged\nidentity: a restore or a recovery was cut short: run it again\n");
+        return 1;
+    }
     if (err != OK) {
         (void)printf("damaged\nidentity: the file %s/identity is damaged or missing\n", data);
         return 1;
     }
-    if (read_directory(data, &identity, &recovery) != OK) {
+    if (read_directory(data, &identity, BELIEVE_THE_RUN, &recovery) != OK) {
         return 2;
     }
     bool damaged = damage_any(recovery.damage);
@@ -137,7 +159,7 @@ int repair_verify(const char *data)
     return WEXITSTATUS(status);
 }
 
-/* ---- recover ---- */
+/* ---- salvage ---- */
 
 /* The rows that are good, on their way into a new state. */
 struct salvage {
@@ -223,52 +245,72 @@ static enum err mend(struct salvage *salvage, const struct recovery *old)
         state_abort(salvage->state);
         return err;
     }
-    TRY(state_commit(salvage->state));
+    return state_commit(salvage->state);
+}
+
+static void remove_entry(void *ctx, const char *name)
+{
+    char path[PATH_MAX];
+    path_in(ctx, name, path);
+    (void)unlink(path);
+}
+
+/* What a recovery that was cut short left. */
+static enum err remove_tree(const char *data, const char *name)
+{
+    char path[PATH_MAX];
+    path_in(data, name, path);
+    enum err err = disk_posix()->list(disk_posix(), path, remove_entry, path);
+    return err == ERR_NOT_FOUND || (err == OK && rmdir(path) == 0) ? OK : ERR_IO;
+}
+
+/* The state of that name reaches the disk, and a durable point of it is written. */
+static enum err save_point(const char *data, const char *state_name, const char *point_name, unsigned partitions,
+                           struct state *state)
+{
+    struct disk *disk = disk_posix();
     struct state_pin *pin;
-    TRY(state_pin(salvage->state, &pin));
-    err = state_pin_sync(pin);
+    char path[PATH_MAX];
+    path_in(data, state_name, path);
+    TRY(state_pin(state, &pin));
+    enum err err = state_pin_sync(pin);
+    err = err == OK ? disk->sync_dir(disk, path) : err;
+    err = err == OK ? durable_save(disk, data, point_name, partitions, pin) : err;
     state_pin_free(pin);
     return err;
 }
 
-static void path_in(const char *data, const char *name, char *out)
+static enum err save_point_of_file(const char *data, const char *point_name, unsigned partitions)
 {
-    (void)snprintf(out, PATH_MAX, "%s/%s", data, name);
-}
-
-static enum err remove_tree(const char *path)
-{
-    struct disk *disk = disk_posix();
-    static const char *const files[] = {"data.mdb", "lock.mdb", "next.tmp", "0000000000000001.seg",
-                                        "0000000000000002.seg"};
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) { /* of a recovery that was cut short */
-        char file[PATH_MAX];
-        path_in(path, files[i], file);
-        (void)disk->remove(disk, file);
-    }
-    return rmdir(path) == 0 || errno == ENOENT ? OK : ERR_IO;
+    char path[PATH_MAX];
+    struct state *state;
+    path_in(data, "state", path);
+    struct state_options options = {.dir = path, .partitions = partitions, .map_bytes = LIMIT_MAP_BYTES};
+    TRY(state_open(&options, &state));
+    enum err err = save_point(data, "state", point_name, partitions, state);
+    state_close(state);
+    return err;
 }
 
 /* A new state with every row whose checksum holds. */
 static enum err salvage_state(const char *data, const struct identity *identity, struct recovery *out)
 {
     char path[PATH_MAX];
-    struct salvage salvage = {.rows = mem_zalloc((identity->partitions + 1) * sizeof(uint64_t))};
+    unsigned partitions = identity->partitions + 1;
+    struct salvage salvage = {.rows = mem_zalloc(partitions * sizeof(uint64_t))};
     path_in(data, "state.new", path);
-    struct state_options options = {.dir = path, .partitions = identity->partitions + 1, .map_bytes = LIMIT_MAP_BYTES};
-    enum err err = remove_tree(path);
-    if (err == OK) {
-        err = state_open(&options, &salvage.state);
-    }
+    struct state_options options = {.dir = path, .partitions = partitions, .map_bytes = LIMIT_MAP_BYTES};
+    enum err err = state_open(&options, &salvage.state);
     if (err == OK) {
         out->row = salvage_row;
         out->ctx = &salvage;
-        err = read_directory(data, identity, out);
+        err = read_directory(data, identity, BELIEVE_THE_FILE, out);
     }
     if (err == OK) {
         err = salvage.err == OK ? mend(&salvage, out) : salvage.err;
     }
-    for (unsigned p = 0; p <= identity->partitions && err == OK; p++) {
+    err = err == OK ? save_point(data, "state.new", "durable.new", partitions, salvage.state) : err;
+    for (unsigned p = 0; p < partitions && err == OK; p++) {
         out->starts[p].applied_index = state_partition(salvage.state, p)->applied_index;
         out->starts[p].applied_term = state_partition(salvage.state, p)->applied_term;
     }
@@ -313,7 +355,6 @@ static enum err rewrite_log(const char *data, const struct recovery *old)
     struct segments *log;
     path_in(data, "log.new", path);
     struct segments_options options = {disk_posix(), path, old->partitions, (uint64_t)LIMIT_SEGMENT_MIB << 20};
-    TRY(remove_tree(path));
     TRY(segments_open(&options, no_record, NULL, &log, why, sizeof why));
     enum err err = OK;
     for (uint16_t g = 0; g < old->partitions && err == OK; g++) {
@@ -324,78 +365,198 @@ static enum err rewrite_log(const char *data, const struct recovery *old)
     return err;
 }
 
-/* What was damaged stays beside, under a name of its own. */
-static enum err put_in_place(const char *data, const char *name)
+/* ---- putting it in place ----
+ * The mark is written when all that is new is on the disk; its text is the stamp that the damaged parts
+ * get in their names. From there on every step can be done again. */
+
+static enum err set_aside(const char *data, const char *name, const char *stamp)
 {
     struct disk *disk = disk_posix();
-    char fresh[PATH_MAX], present[PATH_MAX], kept[PATH_MAX];
-    (void)snprintf(fresh, sizeof fresh, "%s/%s.new", data, name);
-    (void)snprintf(kept, sizeof kept, "%s/%s.damaged-%lld", data, name, (long long)time(NULL));
+    char present[PATH_MAX], kept[PATH_MAX];
     path_in(data, name, present);
-    enum err err = disk->rename(disk, present, kept);
-    if (err != OK && err != ERR_NOT_FOUND) {
-        return err;
+    (void)snprintf(kept, sizeof kept, "%s/%s.damaged-%s", data, name, stamp);
+    if (access(present, F_OK) != 0 || access(kept, F_OK) == 0) {
+        return OK;
     }
-    TRY(disk->rename(disk, fresh, present));
     (void)printf("the damaged %s is kept as %s\n", name, kept);
+    return disk->rename(disk, present, kept);
+}
+
+static enum err put_in_place(const char *data, const char *name, const char *stamp)
+{
+    struct disk *disk = disk_posix();
+    char fresh[PATH_MAX], present[PATH_MAX], fresh_name[64];
+    (void)snprintf(fresh_name, sizeof fresh_name, "%s.new", name);
+    path_in(data, fresh_name, fresh);
+    path_in(data, name, present);
+    if (!is_there(data, fresh_name)) {
+        return OK;
+    }
+    TRY(set_aside(data, name, stamp));
+    return disk->rename(disk, fresh, present);
+}
+
+enum err repair_finish(const char *data)
+{
+    struct disk *disk = disk_posix();
+    struct buf mark = {0};
+    char path[PATH_MAX], stamp[64] = "";
+    path_in(data, MARK, path);
+    enum err err = disk_load(disk, path, sizeof stamp - 1, &mark);
+    if (err == OK && mark.len > 0) {
+        memcpy(stamp, mark.ptr, mark.len);
+    }
+    buf_free(&mark);
+    if (err != OK) {
+        return err == ERR_NOT_FOUND ? OK : err;
+    }
+    if (!is_there(data, "durable.new") && is_there(data, "state.none")) {
+        TRY(set_aside(data, "state", stamp)); /* the log holds everything */
+        TRY(set_aside(data, "durable", stamp));
+        path_in(data, "running", path);
+        err = disk->remove(disk, path);
+        TRY(err == ERR_NOT_FOUND ? OK : err);
+    }
+    TRY(put_in_place(data, "state", stamp));
+    TRY(put_in_place(data, "log", stamp));
+    TRY(put_in_place(data, "durable", stamp));
+    TRY(disk->sync_dir(disk, data));
+    path_in(data, "state.none", path);
+    (void)disk->remove(disk, path);
+    path_in(data, MARK, path);
+    TRY(disk->remove(disk, path));
     return disk->sync_dir(disk, data);
+}
+
+/* ---- recover ---- */
+
+/* Reads the directory with another belief; true when so nothing is damaged and nothing lost. */
+static bool holds(const char *data, const struct identity *identity, enum recovery_belief belief)
+{
+    struct recovery recovery = {0};
+    enum err err = read_directory(data, identity, belief, &recovery);
+    bool whole = err == OK && !damage_any(recovery.damage) && (belief != BELIEVE_THE_POINT || recovery.look.has_point);
+    close_directory(&recovery);
+    return whole;
+}
+
+static enum err mark_crashed(const char *data)
+{
+    return disk_replace(disk_posix(), data, "running", BYTES_LIT("recovered\n"));
+}
+
+static enum err commit(const char *data)
+{
+    struct buf stamp = {0};
+    buf_printf(&stamp, "%lld-%d", (long long)time(NULL), (int)getpid());
+    enum err err = disk_posix()->sync_dir(disk_posix(), data);
+    err = err == OK ? disk_replace(disk_posix(), data, MARK, buf_bytes(&stamp)) : err;
+    buf_free(&stamp);
+    return err == OK ? repair_finish(data) : err;
+}
+
+/* Something is lost: the state's file if it is whole, else its point, else the rows that are good; and of
+ * the log the entries that follow. */
+static enum err recover_rest(const char *data, const struct identity *identity)
+{
+    struct recovery file = {0}, point = {0}, salvaged = {0};
+    unsigned partitions = identity->partitions + 1;
+    struct recovery *old = &file;
+    enum err err = read_directory(data, identity, BELIEVE_THE_FILE, &file);
+    if (err == OK && !damage_in(file.damage, DAMAGE_STATE) && file.has_state) {
+        err = save_point_of_file(data, "durable.new", partitions);
+    } else if (err == OK) {
+        old = &point;
+        err = read_directory(data, identity, BELIEVE_THE_POINT, &point);
+        if (err == OK && (damage_in(point.damage, DAMAGE_STATE) || !point.look.has_point)) {
+            old = &salvaged;
+            err = salvage_state(data, identity, &salvaged);
+        }
+    }
+    err = err == OK ? rewrite_log(data, old) : err;
+    close_directory(&file);
+    close_directory(&point);
+    close_directory(&salvaged);
+    err = err == OK ? mark_crashed(data) : err; /* the next start goes back to the point, and replays */
+    return err == OK ? commit(data) : err;
 }
 
 static enum err forget(const char *data, const char *name)
 {
     char path[PATH_MAX];
-    struct disk *disk = disk_posix();
     path_in(data, name, path);
-    enum err err = disk->remove(disk, path);
+    enum err err = disk_posix()->remove(disk_posix(), path);
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
-static enum err recover(const char *data, const struct identity *identity, const struct recovery *found)
+static enum err recover(const char *data, const struct identity *identity)
 {
-    bool state = damage_in(found->damage, DAMAGE_STATE), log = damage_in(found->damage, DAMAGE_LOG);
-    struct recovery old = {0};
-    enum err err = state ? salvage_state(data, identity, &old) : read_directory(data, identity, &old);
-    if (err == OK && log) {
-        err = rewrite_log(data, &old);
+    unsigned partitions = identity->partitions + 1;
+    TRY(remove_tree(data, "state.new"));
+    TRY(remove_tree(data, "log.new"));
+    TRY(forget(data, "durable.new"));
+    TRY(forget(data, "state.none"));
+    if (holds(data, identity, BELIEVE_THE_POINT)) {
+        (void)puts("nothing is lost: the state goes back to its durable point, the log holds the rest");
+        return mark_crashed(data);
     }
-    if (err == OK && old.look.start == DURABLE_CRASHED && old.look.has_point && !state) {
-        err = durable_restore(data, &old.look);
+    if (holds(data, identity, BELIEVE_THE_FILE)) {
+        (void)puts("nothing is lost: the state and the log are whole");
+        TRY(save_point_of_file(data, "durable", partitions));
+        return mark_crashed(data);
     }
-    /* Without these the next start takes the directory as it is, and writes them anew. */
-    err = err == OK ? forget(data, "durable") : err;
-    err = err == OK ? forget(data, "running") : err;
-    if (err == OK && state) {
-        err = put_in_place(data, "state");
+    if (holds(data, identity, BELIEVE_THE_LOG)) {
+        (void)puts("nothing is lost: the log holds everything");
+        TRY(disk_replace(disk_posix(), data, "state.none", BYTES_NONE));
+        return commit(data);
     }
-    if (err == OK && log) {
-        err = put_in_place(data, "log");
+    return recover_rest(data, identity);
+}
+
+static bool is_whole(const char *data, const struct identity *identity, bool say)
+{
+    struct recovery recovery = {0};
+    struct buf text = {0};
+    bool whole = read_directory(data, identity, BELIEVE_THE_RUN, &recovery) == OK && !damage_any(recovery.damage);
+    if (say && recovery.damage != NULL) {
+        damage_write(recovery.damage, "", &text);
+        (void)printf("%.*s", (int)text.len, text.len > 0 ? (const char *)text.ptr : "");
     }
-    close_directory(&old);
-    return err;
+    buf_free(&text);
+    close_directory(&recovery);
+    return whole;
+}
+
+static int recover_locked(const char *data)
+{
+    struct identity identity;
+    if (is_there(data, RESTORE_MARK)) {
+        (void)fprintf(stderr, "belfry: a restore was cut short: run it again\n");
+        return 1;
+    }
+    if (!fail("a recovery that was cut short cannot be finished", repair_finish(data)) ||
+        !fail("the file identity is damaged or missing, restore a backup",
+              identity_read(disk_posix(), data, &identity))) {
+        return 1;
+    }
+    if (is_whole(data, &identity, true)) {
+        (void)puts("nothing is damaged, nothing was changed");
+        return 0;
+    }
+    if (!fail("the recovery is not complete", recover(data, &identity))) {
+        return 1;
+    }
+    bool whole = is_whole(data, &identity, true);
+    (void)puts(whole ? "recovered" : "still damaged: restore a backup");
+    return whole ? 0 : 1;
 }
 
 int repair_recover(const char *data)
 {
-    struct identity identity;
-    struct recovery found = {0};
-    struct buf text = {0};
     int lock = lock_directory(data, LOCK_EX), code = 1;
-    if (lock < 0) {
-        return 1;
+    if (lock >= 0) {
+        code = recover_locked(data);
+        (void)close(lock);
     }
-    if (fail("the file identity is damaged or missing, restore a backup",
-             identity_read(disk_posix(), data, &identity)) &&
-        read_directory(data, &identity, &found) == OK) {
-        bool damaged = damage_any(found.damage);
-        damage_write(found.damage, "", &text);
-        (void)printf("%.*s", (int)text.len, text.len > 0 ? (const char *)text.ptr : "");
-        buf_free(&text);
-        if (!damaged || fail("nothing was changed", recover(data, &identity, &found))) {
-            (void)puts(damaged ? "recovered" : "nothing is damaged, nothing was changed");
-            code = 0;
-        }
-        close_directory(&found);
-    }
-    (void)close(lock);
     return code;
 }

@@ -147,20 +147,21 @@ enum err durable_mark_clean(struct disk *disk, const char *dir)
 
 /* ---- taking points ---- */
 
-static enum err save_point(struct durable *durable, const struct state_pin *pin)
+enum err durable_save(struct disk *disk, const char *dir, const char *name, unsigned partitions,
+                      const struct state_pin *pin)
 {
     struct buf file = {0};
-    uint32_t crc = 0, count = durable->partitions;
+    uint32_t crc = 0, count = partitions;
     uint64_t state_bytes = state_pin_bytes(pin);
     buf_add(&file, magic, MAGIC_BYTES);
     buf_add(&file, &crc, sizeof crc);
     buf_add(&file, &count, sizeof count);
     buf_add_bytes(&file, state_pin_meta(pin));
-    buf_add(&file, state_pin_applied(pin), durable->partitions * sizeof(uint64_t));
+    buf_add(&file, state_pin_applied(pin), partitions * sizeof(uint64_t));
     buf_add(&file, &state_bytes, sizeof state_bytes);
     crc = crc32c(0, file.ptr + MAGIC_BYTES + sizeof crc, file.len - MAGIC_BYTES - sizeof crc);
     memcpy(file.ptr + MAGIC_BYTES, &crc, sizeof crc);
-    enum err err = disk_replace(durable->disk, durable->dir, "durable", buf_bytes(&file));
+    enum err err = disk_replace(disk, dir, name, buf_bytes(&file));
     buf_free(&file);
     return err;
 }
@@ -189,7 +190,7 @@ static enum err take_point(struct durable *durable)
         err = state_pin_sync(pin);
     }
     if (err == OK) {
-        err = save_point(durable, pin);
+        err = durable_save(durable->disk, durable->dir, "durable", durable->partitions, pin);
     }
     if (err != OK) {
         state_pin_free(pin);

@@ -38,6 +38,9 @@ enum err durable_parse(struct bytes file, unsigned partitions, struct durable_lo
 /* After an OS crash, before the state is opened: puts its file back to the point, or erases it when
  * none was ever taken, for the log holds everything then. Errors: ERR_CORRUPT (no state), ERR_IO. */
 enum err durable_restore(const char *dir, const struct durable_look *look) MUST_USE;
+/* Writes a side file of that name for a pinned and synced state: what restore and recover leave. */
+enum err durable_save(struct disk *disk, const char *dir, const char *name, unsigned partitions,
+                      const struct state_pin *pin) MUST_USE;
 /* Marks the directory as in use by this run; and, after a last point, as stopped in order. */
 enum err durable_mark_running(struct disk *disk, const char *dir) MUST_USE;
 enum err durable_mark_clean(struct disk *disk, const char *dir) MUST_USE;

@@ -205,7 +205,7 @@ static void *helper_main(void *arg)
             free(keep_after);
         }
         enum err err = segments_prepare(writer->log);
-        count_failure(writer, err == ERR_DISK_FULL ? OK : err);
+        count_failure(writer, err == ERR_DISK_FULL || err == ERR_SHUTTING_DOWN ? OK : err);
         atomic_store(&writer->stats.low, err == ERR_DISK_FULL);
         CHECK(pthread_mutex_lock(&writer->mutex) == 0);
         wait_for_work(writer, err != OK);
@@ -237,6 +237,7 @@ void log_writer_free(struct log_writer *writer)
 {
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     writer->stopping = true;
+    segments_stop_preparing(writer->log);
     CHECK(pthread_cond_signal(&writer->wake) == 0);
     CHECK(pthread_cond_signal(&writer->helper_wake) == 0);
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);

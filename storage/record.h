@@ -12,7 +12,7 @@ enum { RECORD_FLAG_LAST = 1, RECORD_ALIGN = 8 };
 struct record_header {
     uint32_t crc;    /* over the rest of the header and the payload */
     uint32_t length; /* of the payload */
-    uint32_t chain;  /* crc of the record before; 0 for the first of a segment */
+    uint32_t chain;  /* crc of the record before; of RECORD_SEGMENT: the segment's salt */
     uint16_t group;
     uint8_t type, flags;
     uint64_t index, term, batch;
@@ -26,9 +26,11 @@ static inline size_t record_bytes(size_t payload)
     return (sizeof(struct record_header) + payload + RECORD_ALIGN - 1) & ~(size_t)(RECORD_ALIGN - 1);
 }
 
-static inline uint32_t record_crc(const struct record_header *header, const void *payload)
+/* The salt is a segment's own random number, for all records but its first: what a client sent, and
+ * stands within a payload, is so never taken for a record. */
+static inline uint32_t record_crc(const struct record_header *header, const void *payload, uint32_t salt)
 {
-    uint32_t crc = crc32c(0, (const char *)header + sizeof header->crc, sizeof *header - sizeof header->crc);
+    uint32_t crc = crc32c(salt, (const char *)header + sizeof header->crc, sizeof *header - sizeof header->crc);
     return crc32c(crc, payload, header->length);
 }
 

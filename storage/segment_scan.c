@@ -14,7 +14,7 @@ struct cursor {
     uint8_t *data;
     size_t size, at;
     uint64_t number;
-    uint32_t chain;
+    uint32_t chain, salt;
     bool last_sealed; /* the newest good record closed its batch */
     uint64_t batch;   /* of the newest good record */
     size_t batch_at;  /* where its first record stands */
@@ -78,7 +78,7 @@ static bool whole_at(const struct cursor *cursor, size_t at, struct record_heade
     memcpy(out, cursor->data + at, sizeof *out);
     return out->type >= RECORD_SEGMENT && out->type <= RECORD_SEAL && out->group < cursor->scan->groups &&
            out->length <= cursor->size - at - sizeof *out &&
-           record_crc(out, cursor->data + at + sizeof *out) == out->crc;
+           record_crc(out, cursor->data + at + sizeof *out, at == 0 ? 0 : cursor->salt) == out->crc;
 }
 
 static bool all_zero(const uint8_t *data, size_t len)
@@ -204,7 +204,11 @@ static enum err load(struct cursor *cursor, uint64_t most)
     }
     disk->close(file);
     cursor->at = cursor->batch_at = cursor->records = 0;
-    cursor->chain = 0;
+    cursor->chain = cursor->salt = 0;
+    struct record_header head;
+    if (err == OK && whole_at(cursor, 0, &head)) {
+        cursor->salt = head.chain;
+    }
     return err;
 }
 
@@ -240,6 +244,7 @@ static enum err is_unused(struct cursor *cursor, bool *out)
         }
         batch = header.batch;
     }
+    cursor->scan->unused_ready = all_zero(cursor->data + cursor->at, cursor->size - cursor->at);
     return OK;
 }
 
@@ -259,6 +264,7 @@ static enum err read_file(struct cursor *cursor, bool newest)
     scan->tail = blank ? 0 : cursor->size - cursor->at;
     scan->batch_at = cursor->batch_at;
     scan->chain = cursor->chain;
+    scan->salt = cursor->salt;
     return check_tail(cursor);
 }
 
@@ -305,6 +311,7 @@ static enum err find_unused(struct cursor *cursor, const struct numbers *numbers
             scan->unused_to = scan->unused_to == 0 ? cursor->number : scan->unused_to;
         }
     }
+    scan->unused_ready = scan->unused_ready && scan->unused_to != 0 && scan->unused_from == scan->unused_to;
     return OK;
 }
 
@@ -339,7 +346,10 @@ enum err segment_scan_run(struct segment_scan *scan)
     scan->hard_vote = mem_zalloc(size);
     scan->oldest = 1;
     (void)snprintf(scan->why, sizeof scan->why, "the log in %.200s cannot be read", scan->dir);
-    TRY(scan->disk->list(scan->disk, scan->dir, collect, &numbers));
+    enum err listed = scan->disk->list(scan->disk, scan->dir, collect, &numbers);
+    if (listed != OK && listed != ERR_NOT_FOUND) {
+        return listed;
+    }
     if (numbers.len > 0) {
         qsort(numbers.list, numbers.len, sizeof *numbers.list, by_number);
         scan->oldest = numbers.list[0];

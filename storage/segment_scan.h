@@ -24,19 +24,20 @@ struct segment_scan {
     size_t files_len, files_cap;
     /* Files made ready and not used, or not beyond a torn first batch: numbers from..to, 0: none. */
     uint64_t unused_from, unused_to;
+    bool unused_ready;                                        /* there is one, and nothing was written to it */
     uint64_t oldest;                                          /* number of the first file; 1 when there is none */
     uint64_t *last_index, *last_term, *hard_term, *hard_vote; /* per group */
     uint64_t size;                                            /* of the newest file in use */
     uint64_t at;                                              /* where its next record goes */
     uint64_t tail;                                            /* bytes behind `at` that a torn batch left */
     uint64_t batch_at;                                        /* where its last batch starts */
-    uint32_t chain;                                           /* crc of the last record */
+    uint32_t chain, salt;                                     /* crc of the last record; of the newest file in use */
     uint64_t batch;                                           /* number of the next batch */
     uint64_t records;                                         /* in all files */
     char why[256];                                            /* what is damaged */
 };
 
-/* Errors: ERR_CORRUPT (why says what), ERR_IO, ERR_NOT_FOUND (no such directory). */
+/* No directory is an empty log. Errors: ERR_CORRUPT (why says what), ERR_IO. */
 enum err segment_scan_run(struct segment_scan *scan) MUST_USE;
 void segment_scan_close(struct segment_scan *scan);
 

@@ -2,9 +2,11 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "node/base/random.h"
 #include "storage/record.h"
 #include "storage/segment_scan.h"
 
@@ -27,12 +29,14 @@ struct segments {
     uint64_t at;    /* write offset in the newest segment */
     uint64_t size;  /* of its file */
     uint32_t chain; /* crc of the last record written or added */
+    uint32_t salt;  /* of the newest segment */
     uint64_t batch; /* number of the batch being built */
     struct buf buf; /* the batch */
     size_t last_at; /* where the batch's last record starts in buf */
     uint64_t *last_index, *last_term;
     uint64_t *hard_term, *hard_vote;
     bool failed;
+    atomic_bool stopping;
 };
 
 static void segment_push(struct segments *log, uint64_t number)
@@ -82,7 +86,7 @@ static void add_raw(struct segments *log, const struct segment_record *record)
     if (record->payload.len > 0) {
         memcpy(to + sizeof header, record->payload.ptr, record->payload.len);
     }
-    header.crc = record_crc(&header, to + sizeof header);
+    header.crc = record_crc(&header, to + sizeof header, log->salt);
     memcpy(to, &header, sizeof header);
     log->last_at = log->buf.len;
     log->buf.len += size;
@@ -97,7 +101,7 @@ static void seal(struct segments *log)
     uint8_t *at = log->buf.ptr + log->last_at;
     memcpy(&header, at, sizeof header);
     header.flags = RECORD_FLAG_LAST;
-    header.crc = record_crc(&header, at + sizeof header);
+    header.crc = record_crc(&header, at + sizeof header, log->salt);
     memcpy(at, &header, sizeof header);
     log->chain = header.crc;
 }
@@ -145,12 +149,21 @@ static enum err fill_file(struct segments *log, struct disk_file *file, uint64_t
     static const uint8_t zeros[ZERO_CHUNK];
     struct disk *disk = log->options.disk;
     uint64_t size = log->options.segment_bytes;
-    struct record_header head = {.type = RECORD_SEGMENT, .flags = RECORD_FLAG_LAST, .index = number, .term = size};
+    struct random random;
+    random_init(&random);
+    struct record_header head = {.type = RECORD_SEGMENT,
+                                 .flags = RECORD_FLAG_LAST,
+                                 .chain = (uint32_t)random_u64(&random),
+                                 .index = number,
+                                 .term = size};
     for (uint64_t at = 0; at < size; at += ZERO_CHUNK) {
+        if (atomic_load(&log->stopping)) {
+            return ERR_SHUTTING_DOWN;
+        }
         TRY(disk->write(file, zeros, size - at < ZERO_CHUNK ? (size_t)(size - at) : ZERO_CHUNK, at));
         TRY(disk->sync(file)); /* chunk by chunk: the log's own syncs never wait for long */
     }
-    head.crc = record_crc(&head, NULL);
+    head.crc = record_crc(&head, NULL, 0);
     TRY(disk->write(file, &head, sizeof head, 0));
     return disk->sync(file);
 }
@@ -181,6 +194,11 @@ static enum err make_next(struct segments *log, uint64_t number)
     }
     TRY(disk->rename(disk, temporary, path));
     return disk->sync_dir(disk, log->dir);
+}
+
+void segments_stop_preparing(struct segments *log)
+{
+    atomic_store(&log->stopping, true);
 }
 
 bool segments_wants_prepare(struct segments *log)
@@ -248,6 +266,7 @@ static enum err roll(struct segments *log)
     log->at = sizeof head;
     log->size = head.term;
     log->chain = head.crc;
+    log->salt = head.chain;
     add_preamble(log);
     return OK;
 }
@@ -363,6 +382,7 @@ static void adopt(struct segments *log, struct segment_scan *scan)
     log->size = scan->size;
     log->tail = (size_t)scan->tail;
     log->chain = scan->chain;
+    log->salt = scan->salt;
     log->batch = scan->batch;
 }
 
@@ -370,8 +390,10 @@ static enum err open_newest(struct segments *log, const struct segment_scan *sca
 {
     struct disk *disk = log->options.disk;
     char path[PATH_MAX];
-    /* Nothing in them was synced: they are made anew when their turn comes. The newest goes first. */
-    for (uint64_t number = scan->unused_to; number != 0 && number >= scan->unused_from; number--) {
+    /* One made ready and untouched is ready still; what a torn first batch is in is made anew when its turn
+     * comes, nothing in it was synced. The newest goes first. */
+    log->ready = scan->unused_ready;
+    for (uint64_t number = scan->unused_to; number != 0 && number >= scan->unused_from && !log->ready; number--) {
         segment_path(log->dir, number, path);
         TRY(disk->remove(disk, path));
     }
@@ -392,9 +414,7 @@ static enum err make_directory(struct segments *log)
     return disk->sync_dir(disk, parent);
 }
 
-enum err segments_open(const struct segments_options *options,
-                       void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
-                       char *out_why, size_t why_cap)
+enum err segments_continue(const struct segments_options *options, struct segment_scan *scan, struct segments **out)
 {
     struct segments *log = mem_zalloc(sizeof *log);
     size_t size = options->groups * sizeof *log->last_index;
@@ -406,27 +426,32 @@ enum err segments_open(const struct segments_options *options,
     log->last_term = mem_zalloc(size);
     log->hard_term = mem_zalloc(size);
     log->hard_vote = mem_zalloc(size);
-    struct segment_scan scan = {
-        .disk = options->disk, .dir = log->dir, .groups = options->groups, .each = each, .ctx = ctx};
-    (void)snprintf(out_why, why_cap, "the log in %s cannot be read or written", log->dir);
+    adopt(log, scan);
     enum err err = make_directory(log);
     if (err == OK) {
-        err = segment_scan_run(&scan);
-        if (err == ERR_CORRUPT) {
-            (void)snprintf(out_why, why_cap, "%s", scan.why);
-        }
+        err = open_newest(log, scan);
     }
-    if (err == OK) {
-        adopt(log, &scan);
-        err = open_newest(log, &scan);
-    }
-    segment_scan_close(&scan);
     if (err != OK) {
         segments_close(log);
         return err;
     }
     *out = log;
     return OK;
+}
+
+enum err segments_open(const struct segments_options *options,
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
+                       char *out_why, size_t why_cap)
+{
+    struct segment_scan scan = {
+        .disk = options->disk, .dir = options->dir, .groups = options->groups, .each = each, .ctx = ctx};
+    enum err err = segment_scan_run(&scan);
+    if (err == OK) {
+        err = segments_continue(options, &scan, out);
+    }
+    (void)snprintf(out_why, why_cap, "%s", scan.why);
+    segment_scan_close(&scan);
+    return err;
 }
 
 void segments_close(struct segments *log)

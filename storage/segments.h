@@ -45,6 +45,10 @@ struct segments_options {
 enum err segments_open(const struct segments_options *options,
                        void (*each)(void *ctx, const struct segment_record *record), void *ctx, struct segments **out,
                        char *out_why, size_t why_cap) MUST_USE;
+/* The same after a scan that found no damage. Errors: ERR_IO, ERR_DISK_FULL. */
+struct segment_scan;
+enum err segments_continue(const struct segments_options *options, struct segment_scan *scan,
+                           struct segments **out) MUST_USE;
 void segments_close(struct segments *log);
 
 /* Adds a record to the batch being built; it is durable after segments_commit alone.
@@ -61,6 +65,8 @@ enum err segments_commit(struct segments *log) MUST_USE;
  * Safe beside segments_commit. ERR_DISK_FULL leaves nothing behind. */
 enum err segments_prepare(struct segments *log) MUST_USE;
 bool segments_wants_prepare(struct segments *log);
+/* A preparation under way ends early, with ERR_SHUTTING_DOWN. */
+void segments_stop_preparing(struct segments *log);
 /* Drops segments all of whose entries are at or below keep_after[group]. Safe beside commit. */
 enum err segments_drop(struct segments *log, const uint64_t *keep_after) MUST_USE;
 

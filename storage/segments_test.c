@@ -1,5 +1,6 @@
 /* The log against a disk in memory that tears: what was synced is there after any crash; what was
  * damaged is never taken for a shorter log. */
+#include "storage/record.h"
 #include "storage/segments.h"
 #include "tests/support/test.h"
 
@@ -445,6 +446,37 @@ static void test_a_full_disk_is_waited_for(void **state)
     disk_close(&disk);
 }
 
+/* A client's bytes that look like a record, whole by an unsalted checksum and of a later batch, do not
+ * make a torn batch damage. */
+static void test_a_payload_is_never_taken_for_a_record(void **state)
+{
+    (void)state;
+    struct random random;
+    random_init_seed(&random, test_seed(__func__));
+    struct mem_disk disk;
+    struct expected synced;
+    struct segments *log;
+    struct seen seen;
+    struct record_header fake = {.type = RECORD_ENTRY, .index = 1, .term = 1, .batch = 0x7f7f7f7f7f7f};
+    uint8_t payload[64] = {0};
+    fake.crc = record_crc(&fake, NULL, 0);
+    memcpy(payload, &fake, sizeof fake);
+    disk_init(&disk, &random);
+    fill(&disk, &random, &synced, 5);
+    assert_int_equal(open_log(&disk, &log, &seen), OK);
+    add(log, (struct segment_record){.type = RECORD_ENTRY, .index = 99, .payload = bytes_of(payload, sizeof payload)});
+    assert_int_equal(segments_commit(log), OK);
+    segments_close(log);
+    struct mem_file *file = find(&disk, "dir/0000000000000001.seg");
+    uint8_t *at = memmem(file->now.ptr, file->now.len, &fake, sizeof fake);
+    assert_non_null(at);
+    at[-48] ^= 1; /* torn: the head of the record that carries it */
+    assert_int_equal(open_log(&disk, &log, &seen), OK);
+    assert_memory_equal(&seen.now, &synced, sizeof synced);
+    segments_close(log);
+    disk_close(&disk);
+}
+
 static void test_a_missing_or_short_segment_is_damage(void **state)
 {
     (void)state;
@@ -513,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_what_was_synced_survives_any_power_failure),
         cmocka_unit_test(test_a_flipped_bit_is_never_taken_for_a_shorter_log),
         cmocka_unit_test(test_a_cut_file_is_damage),
+        cmocka_unit_test(test_a_payload_is_never_taken_for_a_record),
         cmocka_unit_test(test_a_full_disk_is_waited_for),
         cmocka_unit_test(test_a_missing_or_short_segment_is_damage),
         cmocka_unit_test(test_dropping_keeps_what_is_needed),

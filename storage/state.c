@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "storage/row.h"
 #include "storage/tree.h"
 
-enum { MAX_READERS = 256 };
+enum { MAX_READERS = 256, NO_ROOM_BYTES = 4 << 20 };
 
 static const char book_key[] = "partition";
 
@@ -57,8 +58,7 @@ static enum err err_of(int rc)
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
-    case MDB_VERSION_MISMATCH:
-    case MDB_PANIC: return ERR_CORRUPT;
+    case MDB_VERSION_MISMATCH: return ERR_CORRUPT;
     default: return ERR_IO;
     }
 }
@@ -407,6 +407,13 @@ static enum err save_book(struct state *state, unsigned partition)
     return OK;
 }
 
+/* A full disk often shows as a short write, which LMDB reports as EIO. */
+static bool has_no_room(const struct state *state)
+{
+    struct statvfs st;
+    return statvfs(state->options.dir, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < NO_ROOM_BYTES;
+}
+
 enum err state_commit(struct state *state)
 {
     enum err err = OK;
@@ -421,6 +428,9 @@ enum err state_commit(struct state *state)
     }
     owner_end(&state->writer);
     err = err_of(mdb_txn_commit(state->writer.txn));
+    if (err == ERR_IO && has_no_room(state)) {
+        err = ERR_DISK_FULL; /* the pages did not fit; what was committed before is untouched */
+    }
     writer_end(state, err == OK);
     return err;
 }

@@ -58,6 +58,7 @@ static enum err apply_all(struct state_writer *writer, struct list *batches)
     {
         enum err err = apply_batch(writer, container_of(link, struct apply_batch, link));
         if (err != OK) {
+            atomic_store(&writer->stats.failed_in, container_of(link, struct apply_batch, link)->group);
             state_abort(state);
             return err;
         }

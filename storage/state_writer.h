@@ -43,7 +43,8 @@ struct state_writer_options {
 
 struct state_writer_stats {
     atomic_uint_fast64_t commits, entries, ns, ns_max;
-    atomic_int err; /* enum err that holds it up or stopped it; OK when it runs */
+    atomic_int err;       /* enum err that holds it up or stopped it; OK when it runs */
+    atomic_int failed_in; /* the group whose entry failed last */
 };
 
 struct state_writer; /* opaque */

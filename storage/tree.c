@@ -513,14 +513,13 @@ static bool take_meta(struct walk *walk, struct bytes given)
     return good;
 }
 
-/* The newest transaction's last page may lie behind the end, if it was freed before it was written. LMDB
- * writes whole pages; only a crash of the system, after which the meta page is given, leaves parts. */
+/* Part of a page at the end is what a write that met a full disk leaves: no page of the tree. */
 static bool measure_file(struct walk *walk)
 {
     struct file *file = walk->file;
     struct stat st;
-    if (fstat(file->fd, &st) != 0 || (st.st_size % PAGE != 0 && file->visit->meta.len == 0)) {
-        fault(walk, "the file does not end with a page: it was cut");
+    if (fstat(file->fd, &st) != 0) {
+        fault(walk, "the file cannot be measured: %s", strerror(errno));
         return false;
     }
     file->pages = (uint64_t)st.st_size / PAGE;

@@ -291,6 +291,26 @@ enum err account_remove(struct turn *turn, const void *raw, struct reply *reply)
     return err == ERR_NOT_FOUND ? OK : err; /* lost to damage, perhaps */
 }
 
+enum err account_mend(struct rows *rows)
+{
+    struct bytes key, value;
+    uint8_t from[sizeof(struct id) + 1] = {0};
+    size_t from_len = 0;
+    for (;;) {
+        struct account account = {0};
+        struct id id;
+        enum err err = rows_ceil(rows, TABLE_DELETING, bytes_of(from, from_len), &key, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        TRY(key_id(key, &id));
+        memcpy(from, id.b, sizeof id.b);
+        from_len = sizeof from;
+        err = load(rows, id, &account);
+        TRY(err == ERR_NOT_FOUND ? rows_del(rows, TABLE_DELETING, id_bytes(&id)) : err);
+    }
+}
+
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *raw)
 {
     struct forget *in = raw;

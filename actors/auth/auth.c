@@ -72,6 +72,13 @@ enum err users_query(struct look *look, const void *raw, struct reply *reply)
     return page_fill(&page, account_fields, users_want, NULL, reply);
 }
 
+/* A deletion of an account that is lost is over. */
+static enum err auth_mend(struct rows *rows)
+{
+    TRY(account_mend(rows));
+    return names_mend(rows);
+}
+
 /* Invariants: every pending name exists and is not confirmed; every unconfirmed name is pending. */
 static enum err auth_check(struct rows *rows, struct arena *arena)
 {
@@ -178,4 +185,4 @@ const struct kind auth_kind = {.id = KIND_AUTH,
                                .ops = ops,
                                .chores = chores,
                                .check = auth_check,
-                               .mend = names_mend};
+                               .mend = auth_mend};

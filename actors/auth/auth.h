@@ -215,6 +215,7 @@ struct settle_name {
 };
 extern const struct field settle_name_fields[];
 enum err names_mend(struct rows *rows) MUST_USE;
+enum err account_mend(struct rows *rows) MUST_USE;
 bool name_find_pending(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 

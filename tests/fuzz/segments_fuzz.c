@@ -26,7 +26,7 @@ static void fix_checksums(uint8_t *data, size_t len)
         if (header.reserved[0] == 0) {
             header.chain = chain;
             header.term = at == 0 && header.type == RECORD_SEGMENT ? len : header.term;
-            header.crc = record_crc(&header, data + at + sizeof header);
+            header.crc = record_crc(&header, data + at + sizeof header, 0);
             memcpy(data + at, &header, sizeof header);
             chain = header.crc;
         }

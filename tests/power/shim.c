@@ -49,7 +49,8 @@ static bool is_zero(const uint8_t *data, size_t len)
 static void note(enum op op, uint64_t inode, uint64_t at, const void *data, size_t len, const char *path)
 {
     uint8_t head[29];
-    uint32_t flags = data != NULL && is_zero(data, len) ? ZEROS : 0, path_len = path == NULL ? 0 : (uint32_t)strlen(path);
+    uint32_t flags = data != NULL && is_zero(data, len) ? ZEROS : 0,
+             path_len = path == NULL ? 0 : (uint32_t)strlen(path);
     uint32_t len32 = (uint32_t)len;
     head[0] = (uint8_t)op;
     memcpy(head + 1, &inode, 8);
@@ -123,14 +124,14 @@ static int open_any(int (*call)(const char *, int, ...), const char *path, int f
     return fd;
 }
 
-#define OPEN(name)                                        \
-    int name(const char *path, int flags, ...)            \
-    {                                                     \
-        va_list args;                                     \
-        va_start(args, flags);                            \
-        mode_t mode = (mode_t)va_arg(args, unsigned);     \
-        va_end(args);                                     \
-        return open_any(REAL(name), path, flags, mode);   \
+#define OPEN(name)                                      \
+    int name(const char *path, int flags, ...)          \
+    {                                                   \
+        va_list args;                                   \
+        va_start(args, flags);                          \
+        mode_t mode = (mode_t)va_arg(args, unsigned);   \
+        va_end(args);                                   \
+        return open_any(REAL(name), path, flags, mode); \
     }
 OPEN(open)
 OPEN(open64)
@@ -156,16 +157,16 @@ static bool fails(const char *call, int fd)
     return number != 0;
 }
 
-#define PWRITE(name, offset)                                        \
-    ssize_t name(int fd, const void *data, size_t len, offset at)   \
-    {                                                               \
-        if (fails("write", fd)) {                                   \
-            return -1;                                              \
-        }                                                           \
-        pthread_mutex_lock(&mutex);                                 \
+#define PWRITE(name, offset)                                            \
+    ssize_t name(int fd, const void *data, size_t len, offset at)       \
+    {                                                                   \
+        if (fails("write", fd)) {                                       \
+            return -1;                                                  \
+        }                                                               \
+        pthread_mutex_lock(&mutex);                                     \
         ssize_t n = wrote(fd, data, REAL(name)(fd, data, len, at), at); \
-        pthread_mutex_unlock(&mutex);                               \
-        return n;                                                   \
+        pthread_mutex_unlock(&mutex);                                   \
+        return n;                                                       \
     }
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
@@ -182,16 +183,16 @@ static ssize_t wrote_parts(int fd, const struct iovec *parts, int count, ssize_t
     return n;
 }
 
-#define PWRITEV(name, offset)                                                     \
-    ssize_t name(int fd, const struct iovec *parts, int count, offset at)         \
-    {                                                                             \
-        if (fails("write", fd)) {                                                 \
-            return -1;                                                            \
-        }                                                                         \
-        pthread_mutex_lock(&mutex);                                               \
+#define PWRITEV(name, offset)                                                            \
+    ssize_t name(int fd, const struct iovec *parts, int count, offset at)                \
+    {                                                                                    \
+        if (fails("write", fd)) {                                                        \
+            return -1;                                                                   \
+        }                                                                                \
+        pthread_mutex_lock(&mutex);                                                      \
         ssize_t n = wrote_parts(fd, parts, count, REAL(name)(fd, parts, count, at), at); \
-        pthread_mutex_unlock(&mutex);                                             \
-        return n;                                                                 \
+        pthread_mutex_unlock(&mutex);                                                    \
+        return n;                                                                        \
     }
 PWRITEV(pwritev, off_t)
 PWRITEV(pwritev64, off64_t)
