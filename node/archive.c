@@ -207,7 +207,7 @@ static enum err begin_log(const struct restore *restore)
     struct segments *log;
     (void)snprintf(path, sizeof path, "%s/log", restore->data);
     struct segments_options options = {disk_posix(), path, restore->manifest->partitions,
-                                       (uint64_t)LIMIT_SEGMENT_MIB << 20};
+                                       (uint64_t)LIMIT_SEGMENT_MIB_MIN << 20};
     TRY(segments_open(&options, no_record, NULL, &log, why, sizeof why));
     enum err err = OK;
     for (uint16_t g = 0; g < restore->manifest->partitions && err == OK; g++) {
@@ -289,9 +289,10 @@ static int restore(const char *path, const uint8_t *key, const char *data)
     struct backup_manifest manifest;
     struct backup_sink nothing = {0};
     struct restore restore = {.data = data};
-    char why[512] = "the data directory cannot be made", mark[PATH_MAX];
+    char why[512] = "the data directory cannot be made", mark[PATH_MAX], begun[PATH_MAX];
     (void)snprintf(mark, sizeof mark, "%s/" RESTORE_MARK, data);
-    bool again = access(mark, F_OK) == 0;
+    (void)snprintf(begun, sizeof begun, "%s/" RESTORE_MARK ".tmp", data);
+    bool again = access(mark, F_OK) == 0 || access(begun, F_OK) == 0;
     if (!again && !is_empty(data)) {
         return fail("the data directory is not empty: nothing was restored", ERR_CONFLICT);
     }

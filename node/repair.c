@@ -354,7 +354,7 @@ static enum err rewrite_log(const char *data, const struct recovery *old)
     char path[PATH_MAX], why[256];
     struct segments *log;
     path_in(data, "log.new", path);
-    struct segments_options options = {disk_posix(), path, old->partitions, (uint64_t)LIMIT_SEGMENT_MIB << 20};
+    struct segments_options options = {disk_posix(), path, old->partitions, (uint64_t)LIMIT_SEGMENT_MIB_MIN << 20};
     TRY(segments_open(&options, no_record, NULL, &log, why, sizeof why));
     enum err err = OK;
     for (uint16_t g = 0; g < old->partitions && err == OK; g++) {

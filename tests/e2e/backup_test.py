@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 import time
+import unittest
 
 from belfry import BINARY, Node, NodeTest, SLOW, main
 
@@ -108,6 +109,40 @@ class Backup(NodeTest):
         self.assertIn("exists", run("backup", file, "--data", self.node.data, "--key-file", self.key).stderr)
         os.chmod(other, 0o644)
         self.assertIn("others may read", run("verify", file, "--key-file", other).stderr)
+
+    @unittest.skipIf("asan" in BINARY or "tsan" in BINARY, "the shim cannot be preloaded there; the release build runs it")
+    def test_a_restore_cut_short(self):
+        file = self.node.dir + "/whole"
+        user = self.node.signup("cutter")
+        for i in range(30):
+            user.post("/v1/reminders", {"title": "t%d" % i})
+        printed = hashes(self.good(run("backup", file, "--data", self.node.data, "--key-file", self.key)))
+        shim = os.path.join(os.path.dirname(os.path.abspath(BINARY)), "power_shim.so")
+        for step in range(1, 120):
+            node = Node()
+            self.addCleanup(node.close)
+            args = [BINARY, "restore", file, "--data", node.data, "--key-file", self.key]
+            env = dict(os.environ, LD_PRELOAD=shim, POWER_KILL_AT=str(step))
+            if subprocess.run(args, capture_output=True, env=env).returncode != 137:
+                break
+            if os.path.exists(node.data + "/restoring"):
+                with self.assertRaisesRegex(AssertionError, "cut short"):
+                    node.start()
+                self.assertEqual(hashes(self.good(run(*args[1:]))), printed)
+            elif os.path.exists(node.data + "/restoring.tmp"):
+                self.assertEqual(hashes(self.good(run(*args[1:]))), printed)
+            elif os.path.exists(node.data):
+                self.assertEqual(os.listdir(node.data) == [] or hashes(run("verify", "--data", node.data).stdout) == printed, True)
+        else:
+            self.fail("it never ended")
+        self.assertGreater(step, 10)
+        self.assertEqual(hashes(self.good(run("verify", "--data", node.data))), printed)
+        node.start()
+        node.kill()
+        with open(node.data + "/running", "r+b") as f:  # the system goes down
+            f.write(b"00000000")
+        node.start()
+        self.assertEqual(len(self.expect(node.client(user.token).get("/v1/reminders"), 200).json["items"]), 30)
 
     def test_on_a_schedule_and_asked_for(self):
         where = self.node.dir + "/scheduled"

@@ -3,13 +3,15 @@
  *
  * A record: op (1), inode (8), offset (8), length (4), flags (4), length of the path (4), path, data.
  * A sync is two records, since it covers what was written before it began.
- * POWER_FAULT is a file "CALL PART ERRNO": calls of that name on paths that contain PART fail. */
+ * POWER_FAULT is a file "CALL PART ERRNO": calls of that name on paths that contain PART fail.
+ * POWER_KILL_AT=N ends the process before its N-th sync or change of a directory. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -64,6 +66,15 @@ static void note(enum op op, uint64_t inode, uint64_t at, const void *data, size
     size_t want = parts[0].iov_len + parts[1].iov_len + parts[2].iov_len;
     if (REAL(writev)(journal, parts, 3) != (ssize_t)want) {
         abort();
+    }
+}
+
+static void step(void)
+{
+    static atomic_int steps;
+    const char *at = getenv("POWER_KILL_AT");
+    if (at != NULL && atomic_fetch_add(&steps, 1) + 1 == atoi(at)) {
+        _exit(137);
     }
 }
 
@@ -241,6 +252,7 @@ static int sync_any(int fd, int (*call)(int))
     char path[PATH_MAX];
     uint64_t inode;
     struct stat st;
+    step();
     if (!watched(fd, path, &inode) || fstat(fd, &st) != 0) {
         return call(fd);
     }
@@ -290,6 +302,7 @@ static bool below_dir(const char *path, char *out)
 int rename(const char *from, const char *to)
 {
     char full_from[PATH_MAX], full_to[PATH_MAX];
+    step();
     pthread_mutex_lock(&mutex);
     int rc = REAL(rename)(from, to);
     if (rc == 0 && below_dir(from, full_from) && below_dir(to, full_to)) {
@@ -302,6 +315,7 @@ int rename(const char *from, const char *to)
 int unlink(const char *path)
 {
     char full[PATH_MAX];
+    step();
     pthread_mutex_lock(&mutex);
     int rc = REAL(unlink)(path);
     if (rc == 0 && below_dir(path, full)) {
@@ -314,6 +328,7 @@ int unlink(const char *path)
 int mkdir(const char *path, mode_t mode)
 {
     char full[PATH_MAX];
+    step();
     pthread_mutex_lock(&mutex);
     int rc = REAL(mkdir)(path, mode);
     if (rc == 0 && below_dir(path, full)) {
