@@ -212,14 +212,21 @@ static enum err load(struct cursor *cursor, uint64_t most)
     return err;
 }
 
-static bool has_preamble(const struct cursor *cursor)
+/* How many records of the preamble stand there, whole and in their order: two a group. */
+static enum err count_preamble(const struct cursor *cursor, size_t *out)
 {
     struct record_header header;
-    size_t records = 0;
-    for (size_t at = 0; whole_at(cursor, at, &header) && records < record_preamble(cursor->scan->groups); records++) {
+    *out = 0;
+    for (size_t at = 0; *out < record_preamble(cursor->scan->groups) && whole_at(cursor, at, &header); (*out)++) {
+        size_t place = *out - 1;
+        bool fits = *out == 0 ||
+                    (header.type == (place % 2 == 0 ? RECORD_HARD_STATE : RECORD_LAST) && header.group == place / 2);
+        if (!fits) {
+            return damage(cursor, "the records a segment begins with are others");
+        }
         at += record_bytes(header.length);
     }
-    return records == record_preamble(cursor->scan->groups);
+    return OK;
 }
 
 /* The newest file may be one made ready and never written to, or torn within the first batch, which
@@ -228,8 +235,10 @@ static enum err is_unused(struct cursor *cursor, bool *out)
 {
     struct record_header header;
     uint64_t batch = 0;
+    size_t preamble;
     TRY(load(cursor, HEAD_BYTES));
-    *out = !has_preamble(cursor);
+    TRY(count_preamble(cursor, &preamble));
+    *out = preamble < record_preamble(cursor->scan->groups);
     if (!*out) {
         return OK;
     }
@@ -252,6 +261,8 @@ static enum err read_file(struct cursor *cursor, bool newest)
 {
     struct segment_scan *scan = cursor->scan;
     TRY(load(cursor, UINT64_MAX));
+    size_t preamble;
+    TRY(count_preamble(cursor, &preamble));
     TRY(read_head(cursor));
     push_file(scan, cursor->number);
     TRY(read_records(cursor));

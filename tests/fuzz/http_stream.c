@@ -109,10 +109,12 @@ static void take_request(struct reading *reading, struct bytes data, size_t used
     keep(reading, request->path);
     keep(reading, request->query);
     for (size_t i = 0; i < request->headers_len; i++) {
-        CHECK(request->headers[i].name.len > 0);
-        CHECK(inside(request->headers[i].name, data) && inside(request->headers[i].value, data));
-        keep(reading, request->headers[i].name);
-        keep(reading, request->headers[i].value);
+        const struct http_header *header = &request->headers[i];
+        struct bytes name = bytes_of(request->head + header->name, header->name_len);
+        struct bytes value = bytes_of(request->head + header->value, header->value_len);
+        CHECK(name.len > 0 && inside(name, data) && inside(value, data));
+        keep(reading, name);
+        keep(reading, value);
     }
     check_end(request, data, used);
     keep(reading, request->body);
