@@ -68,9 +68,7 @@ struct walk {
     struct db seen;
     unsigned depth;
     void (*row)(struct walk *walk, struct bytes key, struct bytes value);
-    uint8_t last_key[KEY_MAX];
-    size_t last_key_len;
-    bool any, integer_keys;
+    bool integer_keys;
     uint64_t pages;
     uint64_t unwritten; /* free, and behind the end of the file */
 };
@@ -206,33 +204,19 @@ static bool big_value(struct walk *walk, uint64_t page, size_t len, struct bytes
     return true;
 }
 
-static void leaf_row(struct walk *walk, uint64_t page, const uint8_t *data, unsigned i)
+static void leaf_row(struct walk *walk, uint64_t page, const uint8_t *data, const struct node *node, unsigned i)
 {
-    struct node node;
-    struct bytes value;
-    if (!node_at(data, i, &node)) {
-        fault(walk, "page %llu (leaf): entry %u is not within the page", (unsigned long long)page, i);
-        return;
-    }
-    size_t len = (size_t)get32(node.at), room = (size_t)(data + PAGE - node.key) - node.key_len;
-    struct bytes key = bytes_of(node.key, node.key_len);
-    if ((node.flags & ~NODE_BIG) != 0 || ((node.flags & NODE_BIG) != 0 ? room < 8 : room < len)) {
+    size_t len = (size_t)get32(node->at), room = (size_t)(data + PAGE - node->key) - node->key_len;
+    struct bytes value = bytes_of(node->key + node->key_len, len);
+    if ((node->flags & ~NODE_BIG) != 0 || ((node->flags & NODE_BIG) != 0 ? room < 8 : room < len)) {
         fault(walk, "page %llu (leaf): entry %u is damaged", (unsigned long long)page, i);
         return;
     }
-    if (walk->any && compare(walk, bytes_of(walk->last_key, walk->last_key_len), key) >= 0) {
-        fault(walk, "page %llu (leaf): the keys are not in order at entry %u", (unsigned long long)page, i);
-        return;
-    }
-    memcpy(walk->last_key, key.ptr, key.len);
-    walk->last_key_len = key.len;
-    walk->any = true;
-    value = bytes_of(node.key + node.key_len, len);
-    if ((node.flags & NODE_BIG) != 0 && !big_value(walk, get64(node.key + node.key_len), len, &value)) {
+    if ((node->flags & NODE_BIG) != 0 && !big_value(walk, get64(value.ptr), len, &value)) {
         return;
     }
     walk->seen.entries++;
-    walk->row(walk, key, value);
+    walk->row(walk, bytes_of(node->key, node->key_len), value);
 }
 
 /* ---- pages ---- */
@@ -266,18 +250,27 @@ static void branch_children(struct walk *walk, uint64_t page, const uint8_t *dat
     }
 }
 
+/* In order, each key behind the one before; the first and the last within what the branch says: so no
+ * key need be compared with those of other pages. */
 static void leaf_rows(struct walk *walk, uint64_t page, const uint8_t *data, struct bytes from, struct bytes before)
 {
     struct node node;
     unsigned count = key_count(data);
+    struct bytes low = from;
     for (unsigned i = 0; i < count; i++) {
-        bool within = !node_at(data, i, &node) ||
-                      ((from.ptr == NULL || compare(walk, from, bytes_of(node.key, node.key_len)) <= 0) &&
-                       (before.ptr == NULL || compare(walk, bytes_of(node.key, node.key_len), before) < 0));
-        if (!within) {
-            fault(walk, "page %llu (leaf): entry %u is not where its branch says", (unsigned long long)page, i);
+        if (!node_at(data, i, &node)) {
+            fault(walk, "page %llu (leaf): entry %u is not within the page", (unsigned long long)page, i);
+            continue;
         }
-        leaf_row(walk, page, data, i);
+        struct bytes key = bytes_of(node.key, node.key_len);
+        int order = low.ptr == NULL ? -1 : compare(walk, low, key);
+        if (order > 0 || (order == 0 && i > 0) ||
+            (i + 1 == count && before.ptr != NULL && compare(walk, key, before) >= 0)) {
+            fault(walk, "page %llu (leaf): the keys are not in order at entry %u", (unsigned long long)page, i);
+            continue;
+        }
+        low = key;
+        leaf_row(walk, page, data, &node, i);
     }
 }
 
@@ -318,7 +311,6 @@ static void begin_tree(struct walk *walk, const struct db *db, void (*row)(struc
     walk->seen = (struct db){0};
     walk->depth = db->depth;
     walk->row = row;
-    walk->any = false;
     walk->integer_keys = db == &walk->file->meta.free;
 }
 
@@ -374,7 +366,6 @@ static void *run_tasks(void *arg)
     struct file *file = walk->file;
     for (size_t i = atomic_fetch_add(&file->next_task, 1); i < file->tasks_len;
          i = atomic_fetch_add(&file->next_task, 1)) {
-        walk->any = false; /* its neighbours' keys are kept apart by the root's */
         walk_page(walk, file->tasks[i].page, 1, file->tasks[i].from, file->tasks[i].before);
     }
     return NULL;
