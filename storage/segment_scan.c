@@ -135,7 +135,7 @@ static void skip(struct cursor *cursor, const struct record_header *header)
 static enum err read_head(struct cursor *cursor)
 {
     struct record_header header;
-    if (!whole_at(cursor, 0, &header) || header.type != RECORD_SEGMENT) {
+    if (!whole_at(cursor, 0, &header) || header.type != RECORD_SEGMENT || header.length != 0) {
         return damage(cursor, "the record that opens the segment is damaged");
     }
     if (header.index != cursor->number) {
