@@ -253,7 +253,8 @@ static enum err is_unused(struct cursor *cursor, bool *out)
         }
         batch = header.batch;
     }
-    cursor->scan->unused_ready = all_zero(cursor->data + cursor->at, cursor->size - cursor->at);
+    bool untouched = all_zero(cursor->data + cursor->at, cursor->size - cursor->at);
+    cursor->scan->unused_ready = untouched ? cursor->size : 0;
     return OK;
 }
 
@@ -322,7 +323,7 @@ static enum err find_unused(struct cursor *cursor, const struct numbers *numbers
             scan->unused_to = scan->unused_to == 0 ? cursor->number : scan->unused_to;
         }
     }
-    scan->unused_ready = scan->unused_ready && scan->unused_to != 0 && scan->unused_from == scan->unused_to;
+    scan->unused_ready = scan->unused_from == scan->unused_to ? scan->unused_ready : 0;
     return OK;
 }
 

@@ -24,8 +24,8 @@ struct segment_scan {
     size_t files_len, files_cap;
     /* Files made ready and not used, or not beyond a torn first batch: numbers from..to, 0: none. */
     uint64_t unused_from, unused_to;
-    bool unused_ready;                                        /* there is one, and nothing was written to it */
-    uint64_t oldest;                                          /* number of the first file; 1 when there is none */
+    uint64_t unused_ready; /* there is one, and nothing was written to it: its size */
+    uint64_t oldest;       /* number of the first file; 1 when there is none */
     uint64_t *last_index, *last_term, *hard_term, *hard_vote; /* per group */
     uint64_t size;                                            /* of the newest file in use */
     uint64_t at;                                              /* where its next record goes */

@@ -392,7 +392,7 @@ static enum err open_newest(struct segments *log, const struct segment_scan *sca
     char path[PATH_MAX];
     /* One made ready and untouched is ready still; what a torn first batch is in is made anew when its turn
      * comes, nothing in it was synced. The newest goes first. */
-    log->ready = scan->unused_ready;
+    log->ready = scan->unused_ready == log->options.segment_bytes;
     for (uint64_t number = scan->unused_to; number != 0 && number >= scan->unused_from && !log->ready; number--) {
         segment_path(log->dir, number, path);
         TRY(disk->remove(disk, path));
