@@ -62,9 +62,10 @@
 #define LIMIT_QUERY_CHARS 200
 
 /* Storage. */
-#define LIMIT_SEGMENT_MIB 32      /* a file of the log */
-#define LIMIT_SEGMENT_MIB_MIN 4   /* holds any record, and the preamble */
-#define LIMIT_DISK_RESERVE_MIB 64 /* below it 507, but for deletions */
+#define LIMIT_SEGMENT_MIB 32                /* a file of the log */
+#define LIMIT_DISK_SPARE_BYTES (8ULL << 20) /* kept for deletions, votes and durable points */
+#define LIMIT_SEGMENT_MIB_MIN 4             /* holds any record, and the preamble */
+#define LIMIT_DISK_RESERVE_MIB 64           /* below it 507, but for deletions */
 #if defined(__SANITIZE_THREAD__)
 #define LIMIT_MAP_BYTES (1ULL << 34) /* its shadow memory leaves no more room */
 #else

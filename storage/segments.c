@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "node/base/random.h"
+#include "node/limits.h"
 #include "storage/record.h"
 #include "storage/segment_scan.h"
 
@@ -178,7 +179,7 @@ static enum err make_next(struct segments *log, uint64_t number)
     (void)snprintf(temporary, sizeof temporary, "%s/next.tmp", log->dir);
     segment_path(log->dir, number, path);
     TRY(disk->space(disk, log->dir, &space));
-    if (space < log->options.segment_bytes) {
+    if (space < log->options.segment_bytes + LIMIT_DISK_SPARE_BYTES) {
         return ERR_DISK_FULL;
     }
     enum err err = disk->remove(disk, temporary); /* of another size, perhaps */

@@ -1,5 +1,6 @@
 /* The log against a disk in memory that tears: what was synced is there after any crash; what was
  * damaged is never taken for a shorter log. */
+#include "node/limits.h"
 #include "storage/record.h"
 #include "storage/segments.h"
 #include "tests/support/test.h"
@@ -424,7 +425,7 @@ static void test_a_full_disk_is_waited_for(void **state)
     random_init_seed(&random, test_seed(__func__));
     disk_init(&disk, &random);
     assert_int_equal(open_log(&disk, &log, &seen), OK);
-    disk.space = SEGMENT - 1;
+    disk.space = SEGMENT + LIMIT_DISK_SPARE_BYTES - 1;
     struct segment_record record = {.type = RECORD_ENTRY, .index = 1};
     enum err err = OK;
     for (; err == OK; record.index++) {
@@ -434,7 +435,7 @@ static void test_a_full_disk_is_waited_for(void **state)
     assert_int_equal(err, ERR_DISK_FULL);
     assert_int_equal(segments_count(log), 1);
     assert_int_equal(segments_prepare(log), ERR_DISK_FULL);
-    disk.space = SEGMENT;
+    disk.space = SEGMENT + LIMIT_DISK_SPARE_BYTES;
     record.index--;
     assert_int_equal(segments_add(log, &record), OK); /* the same record again: nothing is doubled or lost */
     assert_int_equal(segments_commit(log), OK);

@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "node/limits.h"
 #include "storage/disk.h"
 
-enum { SPARE_BYTES = 8 << 20, LAST_BYTES = 1 << 20 };
+enum { SPARE_BYTES = LIMIT_DISK_SPARE_BYTES, LAST_BYTES = 1 << 20 };
 
 static void spare_path(const struct space *space, char *out)
 {

@@ -13,7 +13,7 @@
 #include "storage/row.h"
 #include "storage/tree.h"
 
-enum { MAX_READERS = 256, NO_ROOM_BYTES = 4 << 20 };
+enum { MAX_READERS = 256, NO_ROOM_BYTES = 16 << 20 };
 
 static const char book_key[] = "partition";
 

@@ -97,6 +97,12 @@ static void run_batches(struct state_writer *writer, struct list *batches)
     enum err err = (enum err)atomic_load(&writer->stats.err);
     if (err == OK || err == ERR_DISK_FULL) {
         err = apply_all(writer, batches);
+        if (err == ERR_IO) {
+            /* A full disk shows as a short write too; nothing was committed, so once more is safe. */
+            drop_outcomes(writer, batches);
+            pause_ms(RETRY_MS);
+            err = apply_all(writer, batches);
+        }
         while (err == ERR_DISK_FULL && !is_stopping(writer)) {
             atomic_store(&writer->stats.err, (int)err);
             drop_outcomes(writer, batches);

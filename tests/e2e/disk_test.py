@@ -27,7 +27,7 @@ class Full(NodeTest):
     def setUp(self):
         self.node = Node(*self.flags)
         os.makedirs(self.node.data)
-        subprocess.run([*SUDO, "mount", "-t", "tmpfs", "-o", "size=48m,mode=0777", "tmpfs", self.node.data], check=True)
+        subprocess.run([*SUDO, "mount", "-t", "tmpfs", "-o", "size=80m,mode=0777", "tmpfs", self.node.data], check=True)
         self.addCleanup(self.unmount)
         self.node.start()
         self.user = self.node.signup("filler")
@@ -102,7 +102,7 @@ class Full(NodeTest):
             del self.made[id_]
         self.restart_and_check()
         self.assertIn(self.post().status, (201, 507))  # the log shrinks, the state's file never does
-        more = subprocess.run([*SUDO, "mount", "-o", "remount,size=64m", self.node.data])
+        more = subprocess.run([*SUDO, "mount", "-o", "remount,size=112m", self.node.data])
         self.assertEqual(more.returncode, 0)
         self.heals()
         self.restart_and_check()
