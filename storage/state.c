@@ -613,7 +613,7 @@ enum err state_pin_sync(struct state_pin *pin)
         TRY(write_back(fd));
     }
     struct stat st;
-    if (fdatasync(fd) != 0 || fstat(fd, &st) != 0) {
+    if (fstat(fd, &st) != 0 || fdatasync(fd) != 0) { /* in this order: what is written meanwhile may not be on disk */
         return ERR_IO;
     }
     pin->bytes = (uint64_t)st.st_size;
