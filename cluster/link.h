@@ -61,7 +61,7 @@ enum { LINK_PEEK_BYTES = 16 };
 int link_peek_worker(struct bytes greeting, unsigned workers);
 
 /* Bytes from the peer. On anything but OK the link is over: link_reason says why; link_output may still
- * hold a last word. Errors: ERR_FORBIDDEN, ERR_TOO_LARGE, ERR_BAD_REQUEST, ERR_UNSUPPORTED (version),
+ * hold a last word. Errors: ERR_FORBIDDEN, ERR_TOO_LARGE, ERR_BAD_REQUEST, ERR_NOT_IMPLEMENTED (version),
  * or what met and frame said. */
 enum err link_input(struct link *link, struct bytes input) MUST_USE;
 /* What is to be sent; the caller takes it out with buf functions and sends it in order. */
