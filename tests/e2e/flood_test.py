@@ -331,7 +331,7 @@ class Flood(unittest.TestCase):
         self.flood(heads, 50 * 4 * HEAD_BYTES + (4 << 20), most=BUSY_RATIO)
 
     def test_pipelining(self):
-        self.flood(pipelining, 200 * 4 * OUT_BYTES)
+        self.flood(pipelining, 200 * 4 * OUT_BYTES, most=BUSY_RATIO)
 
     def test_pipelining_one(self):
         self.flood(pipelining_one, 16 * OUT_BYTES, most=BUSY_RATIO)
