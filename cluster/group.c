@@ -1,34 +1,8 @@
-#include "cluster/group.h"
+#include "cluster/group_engine.h"
 
-#include <raft.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "node/limits.h"
-
-_Static_assert(RAFT_VERSION_NUMBER == 2201, "the engine must be libraft 0.22.1: see cluster/README.md");
-_Static_assert((int)ENTRY_COMMAND == (int)RAFT_COMMAND && (int)ENTRY_BARRIER == (int)RAFT_BARRIER &&
-                   (int)ENTRY_CHANGE == (int)RAFT_CHANGE,
-               "entry kinds are the engine's");
-
-struct group {
-    struct group_options options;
-    struct raft raft;
-    /* Entries not yet handed to apply, by index: ring[(index - 1) % ring_cap]. */
-    struct group_entry *ring;
-    size_t ring_cap;
-    uint64_t handed;    /* entries up to here were handed to apply */
-    uint64_t persisted; /* synced in our log */
-    uint64_t applied;   /* in our state */
-    bool leader;
-};
-
-enum { RING = LIMIT_INFLIGHT_ENTRIES + 64 };
-
-static struct group_entry *slot(struct group *group, uint64_t index)
-{
-    return &group->ring[(index - 1) % group->ring_cap];
-}
 
 static bool is_sole_voter_of(const struct raft_configuration *c, uint64_t replica)
 {
@@ -41,9 +15,18 @@ static bool is_sole_voter_of(const struct raft_configuration *c, uint64_t replic
     return self && voters == 1;
 }
 
-static bool is_sole_voter(const struct group *group)
+bool group_is_sole_voter(const struct group *group)
 {
     return is_sole_voter_of(&group->raft.configuration, group->options.replica);
+}
+
+/* ---- effects ---- */
+
+static void write_hard_state(struct group *group, uint64_t term, uint64_t vote)
+{
+    group_entries_hard_state(&group->entries);
+    group->hard_number = group->entries.number;
+    group->options.ops->hard_state(group->options.ctx, group, term, vote);
 }
 
 /* G2: the engine lets a sole voter elect itself without a new term; entries of the old term that it
@@ -53,7 +36,7 @@ static void guard_sole_voter_term(struct group *group)
 {
     group->raft.current_term++;
     group->raft.voted_for = group->options.replica;
-    group->options.ops->hard_state(group->options.ctx, group, group->raft.current_term, group->raft.voted_for);
+    write_hard_state(group, group->raft.current_term, group->raft.voted_for);
 }
 
 /* Committed entries that are synced here go to apply, in order. Never beyond what is synced. */
@@ -62,23 +45,27 @@ static void hand_over(struct group *group)
     uint64_t commit = raft_commit_index(&group->raft);
     uint64_t upto = commit < group->persisted ? commit : group->persisted;
     while (group->handed < upto) {
-        struct group_entry *entry = slot(group, ++group->handed);
-        CHECK(entry->index == group->handed);
-        struct group_entry moved = *entry;
-        *entry = (struct group_entry){0};
-        group->options.ops->apply(group->options.ctx, group, moved);
+        const struct group_entry *entry = group_entries_find(&group->entries, ++group->handed);
+        CHECK(entry != NULL);
+        group->options.ops->apply(group->options.ctx, group, entry);
     }
 }
 
 static void take_entries(struct group *group, const struct raft_update *update)
 {
+    CHECK(update->entries.index > group->handed);
+    group->taken_index = update->entries.index;
+    if (update->entries.index <= group->persisted) {
+        group->persisted = update->entries.index - 1; /* replaced */
+    }
     for (unsigned i = 0; i < update->entries.n; i++) {
         const struct raft_entry *raw = &update->entries.batch[i];
         uint64_t index = update->entries.index + i;
-        struct group_entry *entry = slot(group, index);
-        CHECK(entry->payload.ptr == NULL);
-        *entry = (struct group_entry){index, raw->term, (uint8_t)raw->type, bytes_of(raw->buf.base, raw->buf.len)};
-        group->options.ops->append(group->options.ctx, group, entry);
+        if (raft_state(&group->raft) == RAFT_LEADER && group->own_index == 0) {
+            group->own_index = index;
+        }
+        struct group_entry entry = {index, raw->term, (uint8_t)raw->type, bytes_of(raw->buf.base, raw->buf.len)};
+        group->options.ops->append(group->options.ctx, group, group_entries_append(&group->entries, entry));
     }
 }
 
@@ -91,61 +78,70 @@ static void update_role(struct group *group)
     }
 }
 
-static int step(struct group *group, struct raft_event *event, int64_t now_ms)
+/* A leader may serve what it finds in its log only when it knows that it is committed. */
+static void note_election(struct group *group, bool was_leader, uint64_t last_before)
+{
+    if (!was_leader && raft_state(&group->raft) == RAFT_LEADER) {
+        group->leader_floor = last_before;
+        group->own_index = 0;
+    }
+}
+
+static int step_once(struct group *group, struct raft_event *event)
 {
     struct raft_update update;
-    event->time = (raft_time)now_ms;
+    bool was_leader = raft_state(&group->raft) == RAFT_LEADER;
+    uint64_t last_before = event->type == RAFT_START ? 0 : raft_last_index(&group->raft);
+    event->time = group_now_ms(group);
     int rc = raft_step(&group->raft, event, &update);
     if (rc != 0) {
         return rc;
     }
     if ((update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) != 0) {
-        group->options.ops->hard_state(group->options.ctx, group, raft_current_term(&group->raft),
-                                       raft_voted_for(&group->raft));
+        write_hard_state(group, raft_current_term(&group->raft), raft_voted_for(&group->raft));
     }
+    note_election(group, was_leader, event->type == RAFT_START ? raft_last_index(&group->raft) : last_before);
     if ((update.flags & RAFT_UPDATE_ENTRIES) != 0) {
         take_entries(group, &update);
     }
-    update_role(group);
-    hand_over(group);
+    if ((update.flags & RAFT_UPDATE_MESSAGES) != 0) {
+        for (unsigned i = 0; i < update.messages.n; i++) {
+            group_send(group, &update.messages.batch[i]);
+        }
+    }
     return 0;
 }
 
-struct bytes group_configuration_sole(uint64_t replica, const char *address)
+/* The engine is told of a committed membership at once, not when it is applied: a follower that catches
+ * up receives the next one before, and would roll back to one that is too old. */
+static int settle_membership(struct group *group)
 {
-    struct raft_configuration configuration;
-    struct raft_buffer encoded;
-    raft_configuration_init(&configuration);
-    CHECK(raft_configuration_add(&configuration, replica, address, RAFT_VOTER) == 0);
-    CHECK(raft_configuration_encode(&configuration, &encoded) == 0);
-    raft_configuration_close(&configuration);
-    struct bytes copy = bytes_of(mem_copy(encoded.base, encoded.len), encoded.len);
-    raft_free(encoded.base);
-    return copy;
-}
-
-/* At start the engine is shown a snapshot at the applied index; restoring it is a no-op. */
-static enum err start_snapshot(const struct group_start *start, struct raft_snapshot_metadata *out)
-{
-    struct raft_buffer buffer = {(void *)(uintptr_t)start->configuration.ptr, start->configuration.len};
-    *out = (struct raft_snapshot_metadata){
-        .index = start->applied_index, .term = start->applied_term, .configuration_index = start->configuration_index};
-    raft_configuration_init(&out->configuration);
-    return raft_configuration_decode(&buffer, &out->configuration) == 0 ? OK : ERR_CORRUPT;
-}
-
-static struct raft_entry *start_entries(const struct group_start *start)
-{
-    struct raft_entry *entries = raft_malloc((start->entries_len + 1) * sizeof *entries);
-    CHECK(entries != NULL);
-    for (size_t i = 0; i < start->entries_len; i++) {
-        const struct group_entry *from = &start->entries[i];
-        entries[i] = (struct raft_entry){.term = from->term,
-                                         .type = (enum raft_entry_type)from->kind,
-                                         .buf = {(void *)(uintptr_t)from->payload.ptr, from->payload.len}};
+    struct raft *raft = &group->raft;
+    if (raft->configuration_uncommitted_index == 0 || raft->configuration_uncommitted_index > raft->commit_index) {
+        return 0;
     }
-    return entries;
+    struct raft_event event = {.type = RAFT_CONFIGURATION};
+    struct raft_buffer encoded;
+    event.configuration.index = raft->configuration_uncommitted_index;
+    CHECK(raft_configuration_encode(&raft->configuration, &encoded) == 0);
+    raft_configuration_init(&event.configuration.conf);
+    CHECK(raft_configuration_decode(&encoded, &event.configuration.conf) == 0);
+    raft_free(encoded.base);
+    return step_once(group, &event);
 }
+
+int group_step(struct group *group, struct raft_event *event)
+{
+    int rc = step_once(group, event);
+    if (rc == 0) {
+        rc = settle_membership(group);
+    }
+    update_role(group);
+    hand_over(group);
+    return rc;
+}
+
+/* ---- start ---- */
 
 static enum err check_start(const struct group_start *start)
 {
@@ -156,8 +152,10 @@ static enum err check_start(const struct group_start *start)
         }
         term = start->entries[i].term;
     }
-    bool founded = start->applied_index > 0 || (start->entries_len > 0 && start->entries[0].kind == ENTRY_CHANGE);
-    return term <= start->term && founded ? OK : ERR_CORRUPT;
+    bool founded = start->applied_index > 0 || start->entries_len == 0 || start->entries[0].kind == ENTRY_CHANGE;
+    bool known = start->runs_len == 0 || (start->first_index > 0 && start->first_index <= start->applied_index &&
+                                          start->runs[start->runs_len - 1].last == start->applied_index);
+    return term <= start->term && founded && known ? OK : ERR_CORRUPT;
 }
 
 /* The configuration the engine will start with: that of the newest change in the log, or the
@@ -165,71 +163,99 @@ static enum err check_start(const struct group_start *start)
 static enum err starts_as_sole_voter(const struct group_start *start, uint64_t replica, bool *out)
 {
     struct bytes encoded = start->configuration;
+    struct raft_configuration configuration;
     for (size_t i = 0; i < start->entries_len; i++) {
         if (start->entries[i].kind == ENTRY_CHANGE) {
             encoded = start->entries[i].payload;
         }
     }
-    struct raft_buffer buffer = {(void *)(uintptr_t)encoded.ptr, encoded.len};
-    struct raft_configuration configuration;
-    raft_configuration_init(&configuration);
-    if (raft_configuration_decode(&buffer, &configuration) != 0) {
-        return ERR_CORRUPT;
+    *out = false;
+    if (encoded.len == 0) {
+        return start->applied_index > 0 || start->entries_len > 0 ? ERR_CORRUPT : OK;
     }
+    TRY(group_members_to_engine(encoded, &configuration));
     *out = is_sole_voter_of(&configuration, replica);
     raft_configuration_close(&configuration);
     return OK;
 }
 
-static void free_ring(struct group *group)
+/* The older part of the log: the engine wants to know the terms alone. Then what follows the state. */
+static void add_entries(const struct group_start *start, struct raft_event *event)
 {
-    for (size_t i = 0; i < group->ring_cap; i++) {
-        free((void *)(uintptr_t)group->ring[i].payload.ptr);
+    uint64_t first = start->runs_len == 0 ? start->applied_index + 1 : start->first_index;
+    size_t older = start->applied_index + 1 - first, n = older + start->entries_len, run = 0;
+    struct raft_entry *entries = raft_calloc(n + 1, sizeof *entries);
+    CHECK(entries != NULL);
+    for (size_t i = 0; i < older; i++) {
+        run += first + i > start->runs[run].last;
+        entries[i] = (struct raft_entry){.term = start->runs[run].term, .type = RAFT_COMMAND};
     }
-    free(group->ring);
+    for (size_t i = 0; i < start->entries_len; i++) {
+        const struct group_entry *from = &start->entries[i];
+        entries[older + i] = (struct raft_entry){.term = from->term,
+                                                 .type = (enum raft_entry_type)from->kind,
+                                                 .buf = {(void *)(uintptr_t)from->payload.ptr, from->payload.len}};
+    }
+    event->start.start_index = first;
+    event->start.entries = entries;
+    event->start.n_entries = (unsigned)n;
 }
 
-enum err group_open(const struct group_options *options, const struct group_start *start, int64_t now_ms,
+static void init_raft(struct group *group)
+{
+    const struct group_options *options = &group->options;
+    struct raft *raft = &group->raft;
+    CHECK(raft_init(raft, NULL, NULL, options->replica, "self") == 0);
+    raft->tracer = NULL; /* it formats every step into one static buffer, shared by all threads */
+    raft_seed(raft, (unsigned)options->seed);
+    raft_set_election_timeout(raft, options->election_ms);
+    raft_set_heartbeat_timeout(raft, options->heartbeat_ms);
+    raft_set_pre_vote(raft, true);
+    raft_set_max_inflight_entries(raft, LIMIT_INFLIGHT_ENTRIES);
+}
+
+static struct group *new_group(const struct group_options *options, const struct group_start *start, int64_t now_ns)
+{
+    struct group *group = mem_zalloc(sizeof *group);
+    group->options = *options;
+    group->now_ns = now_ns;
+    group->heard_ns = INT64_MIN / 2;
+    /* A vote asked of a node that has just started could break a lease it granted before. */
+    group->quarantine_ends_ns = now_ns + (int64_t)options->election_ms * 1000000;
+    group->handed = group->applied = start->applied_index;
+    group->persisted = start->applied_index + start->entries_len;
+    group_entries_init(&group->entries, start->applied_index, options->keep_bytes);
+    for (size_t i = 0; i < start->entries_len; i++) {
+        group_entries_load(&group->entries, start->entries[i]);
+    }
+    init_raft(group);
+    return group;
+}
+
+enum err group_open(const struct group_options *options, const struct group_start *start, int64_t now_ns,
                     struct group **out)
 {
+    struct raft_snapshot_metadata metadata = {
+        .index = start->applied_index, .term = start->applied_term, .configuration_index = start->configuration_index};
+    struct raft_event event = {.type = RAFT_START};
     bool sole;
     TRY(check_start(start));
     TRY(starts_as_sole_voter(start, options->replica, &sole));
-    struct raft_snapshot_metadata metadata;
-    if (start->applied_index > 0) {
-        TRY(start_snapshot(start, &metadata));
+    if (start->applied_index > 0) { /* the engine is shown a snapshot; restoring it is a no-op */
+        TRY(group_members_to_engine(start->configuration, &metadata.configuration));
+        event.start.metadata = &metadata;
     }
-    struct group *group = mem_zalloc(sizeof *group);
-    group->options = *options;
-    group->handed = group->applied = start->applied_index;
-    group->persisted = start->applied_index + start->entries_len;
-    /* What is replayed may be more than what is ever in flight later. */
-    group->ring_cap = RING + start->entries_len;
-    group->ring = mem_zalloc(group->ring_cap * sizeof *group->ring);
-    CHECK(raft_init(&group->raft, NULL, NULL, options->replica, "self") == 0);
-    group->raft.tracer = NULL; /* it formats every step into one static buffer, shared by all threads */
-    raft_seed(&group->raft, (unsigned)options->seed);
-    raft_set_election_timeout(&group->raft, options->election_ms);
-    raft_set_heartbeat_timeout(&group->raft, options->heartbeat_ms);
-    raft_set_pre_vote(&group->raft, true);
-    raft_set_max_inflight_entries(&group->raft, LIMIT_INFLIGHT_ENTRIES);
-    for (size_t i = 0; i < start->entries_len; i++) {
-        *slot(group, start->entries[i].index) = start->entries[i];
-    }
-    struct raft_event event = {.type = RAFT_START};
+    struct group *group = new_group(options, start, now_ns);
     event.start.term = start->term;
     event.start.voted_for = start->vote;
     if (sole) { /* G2, for the election that the engine holds within the start */
         event.start.term++;
         event.start.voted_for = options->replica;
-        options->ops->hard_state(options->ctx, group, event.start.term, event.start.voted_for);
+        write_hard_state(group, event.start.term, event.start.voted_for);
     }
-    event.start.metadata = start->applied_index > 0 ? &metadata : NULL;
-    event.start.start_index = start->applied_index + 1;
-    event.start.entries = start_entries(start);
-    event.start.n_entries = (unsigned)start->entries_len;
+    add_entries(start, &event);
     struct raft_entry *entries = event.start.entries;
-    int rc = step(group, &event, now_ms);
+    int rc = group_step(group, &event);
     raft_free(entries);
     if (rc != 0) {
         group_close(group);
@@ -243,10 +269,13 @@ void group_close(struct group *group)
 {
     if (group != NULL) {
         raft_close(&group->raft, NULL);
-        free_ring(group);
+        group_entries_close(&group->entries);
+        free(group->held);
         free(group);
     }
 }
+
+/* ---- events ---- */
 
 size_t group_room(const struct group *group)
 {
@@ -261,60 +290,205 @@ static void free_payloads(struct bytes *payloads, size_t len)
     }
 }
 
-enum err group_submit(struct group *group, struct bytes *payloads, size_t len, int64_t now_ms,
-                      uint64_t *out_first_index)
+/* Takes the payloads over in every case. */
+static int submit(struct group *group, enum raft_entry_type type, struct bytes *payloads, size_t len)
 {
-    if (!group->leader || len > group_room(group)) {
-        free_payloads(payloads, len);
-        return group->leader ? ERR_OVERLOADED : ERR_NOT_LEADER;
-    }
     struct raft_entry *entries = mem_alloc(len * sizeof *entries);
     for (size_t i = 0; i < len; i++) {
         void *ptr = (void *)(uintptr_t)payloads[i].ptr;
         entries[i] = (struct raft_entry){
-            .term = raft_current_term(&group->raft), .type = RAFT_COMMAND, .buf = {ptr, payloads[i].len}, .batch = ptr};
+            .term = raft_current_term(&group->raft), .type = type, .buf = {ptr, payloads[i].len}, .batch = ptr};
     }
-    *out_first_index = group_last_index(group) + 1;
     struct raft_event event = {.type = RAFT_SUBMIT};
     event.submit.entries = entries;
     event.submit.n = (unsigned)len;
-    int rc = step(group, &event, now_ms);
+    int rc = group_step(group, &event);
     free(entries);
     if (rc != 0) {
         free_payloads(payloads, len);
-        return rc == RAFT_NOTLEADER ? ERR_NOT_LEADER : ERR_OVERLOADED;
     }
-    return OK;
+    return rc;
 }
 
-void group_persisted(struct group *group, uint64_t index, int64_t now_ms)
+enum err group_submit(struct group *group, struct bytes *payloads, size_t len, int64_t now_ns,
+                      uint64_t *out_first_index)
 {
-    if (index <= group->persisted) {
-        return;
+    group->now_ns = now_ns;
+    if (!group->leader || len > group_room(group)) {
+        free_payloads(payloads, len);
+        return group->leader ? ERR_OVERLOADED : ERR_NOT_LEADER;
     }
-    group->persisted = index;
-    struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
-    event.persisted_entries.index = index;
-    CHECK(step(group, &event, now_ms) == 0);
+    *out_first_index = group_last_index(group) + 1;
+    /* The engine refuses while it hands leadership over. */
+    return submit(group, RAFT_COMMAND, payloads, len) == 0 ? OK : ERR_NOT_LEADER;
+}
+
+uint64_t group_writes(const struct group *group)
+{
+    return group->entries.number;
+}
+
+void group_synced(struct group *group, uint64_t number, int64_t now_ns)
+{
+    group->now_ns = now_ns;
+    uint64_t index = group_entries_synced(&group->entries, number);
+    group_release_held(group);
+    if (index > group->persisted) {
+        group->persisted = index;
+        struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
+        event.persisted_entries.index = index;
+        CHECK(group_step(group, &event) == 0);
+    }
 }
 
 void group_applied(struct group *group, uint64_t index)
 {
     CHECK(index >= group->applied && index <= group->handed);
     group->applied = index;
+    group_entries_applied(&group->entries, index);
 }
 
-void group_tick(struct group *group, int64_t now_ms)
+/* G3: a follower without a vote keeps a leader in mind that is long gone; its time-out resets its timer
+ * and nothing else. */
+static void forget_silent_leader(struct group *group)
 {
-    if ((raft_time)now_ms < raft_timeout(&group->raft)) {
+    struct raft *raft = &group->raft;
+    if (GUARD(3) && raft_state(raft) == RAFT_FOLLOWER && raft->follower_state.current_leader.id != 0 &&
+        group->now_ns - group->heard_ns >= 2LL * group->options.election_ms * 1000000) {
+        raft->follower_state.current_leader.id = 0;
+    }
+}
+
+void group_tick(struct group *group, int64_t now_ns)
+{
+    group->now_ns = now_ns;
+    forget_silent_leader(group);
+    if (group_now_ms(group) < raft_timeout(&group->raft)) {
         return;
     }
-    if (raft_state(&group->raft) == RAFT_FOLLOWER && is_sole_voter(group)) {
+    if (raft_state(&group->raft) == RAFT_FOLLOWER && group_is_sole_voter(group) &&
+        group->persisted == group_last_index(group)) {
         guard_sole_voter_term(group);
     }
     struct raft_event event = {.type = RAFT_TIMEOUT};
-    CHECK(step(group, &event, now_ms) == 0);
+    CHECK(group_step(group, &event) == 0);
 }
+
+enum err group_transfer(struct group *group, uint64_t replica, int64_t now_ns)
+{
+    group->now_ns = now_ns;
+    if (!group->leader) {
+        return ERR_NOT_LEADER;
+    }
+    struct raft_event event = {.type = RAFT_TRANSFER};
+    event.transfer.server_id = replica;
+    group->transfer_term = raft_current_term(&group->raft);
+    int rc = group_step(group, &event);
+    return rc == 0 ? OK : rc == RAFT_NOTLEADER ? ERR_NOT_LEADER : ERR_NOT_FOUND;
+}
+
+/* ---- membership ---- */
+
+static unsigned voters_of(const struct group_members *members)
+{
+    unsigned voters = 0;
+    for (unsigned i = 0; i < members->len; i++) {
+        voters += members->list[i].role == GROUP_VOTER;
+    }
+    return voters;
+}
+
+/* The members of `to` in the order the engine has them in: it keeps what it knows of each by place. */
+static enum err order_change(const struct group *group, const struct group_members *to, struct group_members *out)
+{
+    struct group_members from;
+    unsigned changes = 0;
+    group_members(group, &from);
+    *out = (struct group_members){0};
+    for (unsigned i = 0; i < from.len; i++) {
+        const struct group_member *kept = group_members_find(to, from.list[i].replica);
+        changes += kept == NULL || kept->role != from.list[i].role;
+        if (kept != NULL) {
+            out->list[out->len++] = *kept;
+        }
+    }
+    for (unsigned i = 0; i < to->len; i++) {
+        if (group_members_find(&from, to->list[i].replica) == NULL) {
+            /* A learner first: a replica that has nothing yet must not count. */
+            changes += to->list[i].role == GROUP_LEARNER ? 1 : 2;
+            out->list[out->len++] = to->list[i];
+        }
+    }
+    const struct group_member *self = group_members_find(out, group->options.replica);
+    bool keeps_us = self != NULL && self->role == GROUP_VOTER;
+    bool enough = voters_of(out) >= 2 || voters_of(out) >= voters_of(&from);
+    return changes == 1 && keeps_us && enough && out->len == to->len ? OK : ERR_BAD_REQUEST;
+}
+
+/* Before a voter goes, every one that stays must know of the membership it goes from. */
+static bool all_know(const struct group *group, const struct group_members *members)
+{
+    for (unsigned i = 0; i < members->len; i++) {
+        const struct group_member *member = &members->list[i];
+        if (member->role == GROUP_VOTER && member->replica != group->options.replica &&
+            group_match_index(group, member->replica) < group->raft.configuration_committed_index) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum err propose_barrier(struct group *group)
+{
+    struct bytes payload = bytes_of(mem_zalloc(8), 8);
+    return group->own_index == 0 && submit(group, RAFT_BARRIER, &payload, 1) != 0 ? ERR_NOT_LEADER : ERR_CONFLICT;
+}
+
+enum err group_change(struct group *group, const struct group_members *members, int64_t now_ns)
+{
+    struct group_members ordered, from;
+    group->now_ns = now_ns;
+    if (!group->leader) {
+        return ERR_NOT_LEADER;
+    }
+    TRY(order_change(group, members, &ordered));
+    if (group_is_changing(group) || raft_transferee(&group->raft) != 0) {
+        return ERR_CONFLICT;
+    }
+    if (group->own_index == 0) {
+        return propose_barrier(group);
+    }
+    group_members(group, &from);
+    bool shrinks = voters_of(&ordered) < voters_of(&from);
+    if (raft_commit_index(&group->raft) < group->own_index || (shrinks && !all_know(group, &ordered))) {
+        return ERR_CONFLICT;
+    }
+    struct bytes payload = group_members_encode(&ordered);
+    return submit(group, RAFT_CHANGE, &payload, 1) == 0 ? OK : ERR_CONFLICT;
+}
+
+void group_forget(struct group *group, uint64_t index, int64_t now_ns)
+{
+    struct raft *raft = &group->raft;
+    group->now_ns = now_ns;
+    /* G7: not while a snapshot is being installed; the engine would take ours for it. */
+    if ((GUARD(7) && raft->snapshot.installing) || index <= raft->trail.offset || group->applied == 0 ||
+        group->applied <= raft->trail.snapshot.index || index > group->applied) {
+        return;
+    }
+    struct raft_event event = {.type = RAFT_SNAPSHOT};
+    struct raft_buffer encoded;
+    event.snapshot.metadata.index = group->applied;
+    event.snapshot.metadata.configuration_index = raft->configuration_committed_index;
+    event.snapshot.trailing = (unsigned)(group->applied - index);
+    CHECK(raft_configuration_encode(&raft->configuration_committed, &encoded) == 0);
+    raft_configuration_init(&event.snapshot.metadata.configuration);
+    CHECK(raft_configuration_decode(&encoded, &event.snapshot.metadata.configuration) == 0);
+    raft_free(encoded.base);
+    CHECK(group_step(group, &event) == 0);
+}
+
+/* ---- looking ---- */
 
 bool group_is_leader(const struct group *group)
 {
@@ -324,6 +498,15 @@ uint64_t group_term(const struct group *group)
 {
     return raft_current_term(&group->raft);
 }
+
+uint64_t group_leader(const struct group *group)
+{
+    raft_id id = 0;
+    const char *address;
+    raft_leader((struct raft *)(uintptr_t)&group->raft, &id, &address);
+    return id;
+}
+
 uint64_t group_commit_index(const struct group *group)
 {
     return raft_commit_index(&group->raft);
@@ -333,7 +516,30 @@ uint64_t group_last_index(const struct group *group)
     return raft_last_index((struct raft *)(uintptr_t)&group->raft);
 }
 
-int64_t group_lease_end_ns(const struct group *group)
+uint64_t group_match_index(const struct group *group, uint64_t replica)
 {
-    return group->leader && is_sole_voter(group) ? INT64_MAX : INT64_MIN;
+    raft_index index = 0;
+    return raft_match_index(&group->raft, replica, &index) == 0 ? index : 0;
+}
+
+void group_members(const struct group *group, struct group_members *out)
+{
+    group_members_from_engine(&group->raft.configuration, out);
+}
+
+bool group_is_changing(const struct group *group)
+{
+    return group->raft.configuration_uncommitted_index != 0;
+}
+
+bool group_entries(const struct group *group, uint64_t first, size_t len, struct group_entry *out)
+{
+    for (size_t i = 0; i < len; i++) {
+        const struct group_entry *entry = group_entries_find(&group->entries, first + i);
+        if (entry == NULL) {
+            return false;
+        }
+        out[i] = *entry;
+    }
+    return true;
 }

@@ -115,7 +115,7 @@ struct group_start {
     uint64_t applied_index, applied_term; /* of the state; 0 when nothing was applied */
     struct bytes configuration;           /* in force at applied_index */
     uint64_t configuration_index;
-    uint64_t first_index;   /* of the oldest entry the log still has; applied_index + 1 when none is older */
+    uint64_t first_index;                 /* of the oldest entry the log still has, when there are runs */
     struct group_run *runs; /* of first_index ... applied_index; borrowed */
     size_t runs_len;
     struct group_entry *entries; /* after applied_index, synced; payloads are taken over */
@@ -174,5 +174,8 @@ bool group_entries(const struct group *group, uint64_t first, size_t len, struct
  * for a sole voter; INT64_MIN when it may not: no leader, its term has yet to commit what it found in
  * the log, or it began to hand over its leadership. */
 int64_t group_lease_end_ns(const struct group *group);
+/* A read that began at or before this time may be served at the commit index it began with: a majority
+ * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or as above. */
+int64_t group_confirmed_ns(const struct group *group);
 
 #endif

@@ -12,12 +12,14 @@
 
 struct fake {
     struct buf trace; /* what the group asked for, readable */
-    struct group_entry applied[64];
-    size_t applied_len;
     struct group_entry log[64];
     size_t log_len;
     uint64_t term, vote;
 };
+
+static const int64_t MS = 1000000;
+
+static const struct group_members sole = {.len = 1, .list[0] = {.replica = 7, .role = GROUP_VOTER}};
 
 static void fake_hard_state(void *ctx, struct group *group, uint64_t term, uint64_t vote)
 {
@@ -38,12 +40,11 @@ static void fake_append(void *ctx, struct group *group, const struct group_entry
     buf_printf(&fake->trace, "append %llu^%llu; ", (unsigned long long)entry->index, (unsigned long long)entry->term);
 }
 
-static void fake_apply(void *ctx, struct group *group, struct group_entry entry)
+static void fake_apply(void *ctx, struct group *group, const struct group_entry *entry)
 {
     struct fake *fake = ctx;
     (void)group;
-    buf_printf(&fake->trace, "apply %llu; ", (unsigned long long)entry.index);
-    fake->applied[fake->applied_len++] = entry;
+    buf_printf(&fake->trace, "apply %llu; ", (unsigned long long)entry->index);
 }
 
 static void fake_role(void *ctx, struct group *group, bool leader)
@@ -53,13 +54,17 @@ static void fake_role(void *ctx, struct group *group, bool leader)
     buf_printf(&fake->trace, leader ? "lead; " : "follow; ");
 }
 
-static const struct group_ops fake_ops = {fake_hard_state, fake_append, fake_apply, fake_role};
+static void fake_send(void *ctx, struct group *group, const struct group_message *message)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    buf_printf(&fake->trace, "send %u to %llu; ", message->type, (unsigned long long)message->to);
+}
+
+static const struct group_ops fake_ops = {fake_hard_state, fake_append, fake_apply, fake_role, fake_send};
 
 static void fake_close(struct fake *fake)
 {
-    for (size_t i = 0; i < fake->applied_len; i++) {
-        free((void *)(uintptr_t)fake->applied[i].payload.ptr);
-    }
     for (size_t i = 0; i < fake->log_len; i++) {
         free((void *)(uintptr_t)fake->log[i].payload.ptr);
     }
@@ -78,13 +83,13 @@ static struct group *open_group(struct fake *fake, struct group_start *start)
     struct group_options options = {
         .replica = 7, .election_ms = 200, .heartbeat_ms = 50, .seed = 1, .ops = &fake_ops, .ctx = fake};
     struct group *group = NULL;
-    assert_int_equal(group_open(&options, start, 1000, &group), OK);
+    assert_int_equal(group_open(&options, start, MS, &group), OK);
     return group;
 }
 
 static struct group *found(struct fake *fake)
 {
-    struct group_entry first = {1, 1, ENTRY_CHANGE, group_configuration_sole(7, "self")};
+    struct group_entry first = {1, 1, ENTRY_CHANGE, group_members_encode(&sole)};
     struct group_start start = {.term = 1, .entries = &first, .entries_len = 1};
     return open_group(fake, &start);
 }
@@ -96,7 +101,7 @@ static uint64_t submit(struct group *group, size_t count)
     for (size_t i = 0; i < count; i++) {
         payloads[i] = bytes_of(mem_copy("payload", 7), 7);
     }
-    assert_int_equal(group_submit(group, payloads, count, 1001, &first), OK);
+    assert_int_equal(group_submit(group, payloads, count, 1001 * MS, &first), OK);
     return first;
 }
 
@@ -119,9 +124,9 @@ static void test_commands_apply_only_after_they_are_synced(void **state)
     fake.trace.len = 0;
     assert_int_equal(submit(group, 3), 2);
     expect_trace(&fake, "append 2^2; append 3^2; append 4^2; ");
-    group_persisted(group, 3, 1002);
+    group_synced(group, 3, 1002 * MS); /* the hard state, and two entries */
     expect_trace(&fake, "apply 2; apply 3; ");
-    group_persisted(group, 4, 1003);
+    group_synced(group, 4, 1003 * MS);
     expect_trace(&fake, "apply 4; ");
     assert_int_equal(group_commit_index(group), 4);
     group_close(group);
@@ -138,7 +143,7 @@ static void test_restart_never_proposes_in_an_old_term(void **state)
     (void)submit(group, 1);
     uint64_t old_term = group_term(group);
     group_close(group);
-    struct bytes configuration = group_configuration_sole(7, "self");
+    struct bytes configuration = group_members_encode(&sole);
     struct group_start start = {.term = fake.term,
                                 .vote = fake.vote,
                                 .applied_index = 1,
@@ -160,7 +165,7 @@ static void test_restart_replays_what_is_logged_and_not_applied(void **state)
 {
     (void)state;
     struct fake fake = {0};
-    struct bytes configuration = group_configuration_sole(7, "self");
+    struct bytes configuration = group_members_encode(&sole);
     struct group_entry entries[2] = {{6, 3, ENTRY_COMMAND, bytes_of(mem_copy("a", 1), 1)},
                                      {7, 3, ENTRY_COMMAND, bytes_of(mem_copy("b", 1), 1)}};
     struct group_start start = {.term = 3,
@@ -174,7 +179,7 @@ static void test_restart_replays_what_is_logged_and_not_applied(void **state)
     struct group *group = open_group(&fake, &start);
     expect_trace(&fake, "term 4 vote 7; lead; apply 6; apply 7; ");
     for (int64_t now = 1000; now < 5000; now += 20) {
-        group_tick(group, now); /* a sole voter stays leader */
+        group_tick(group, now * MS); /* a sole voter stays leader */
     }
     assert_true(group_is_leader(group));
     assert_int_equal(group_lease_end_ns(group), INT64_MAX);
@@ -187,7 +192,7 @@ static void test_start_refuses_a_log_with_a_gap(void **state)
 {
     (void)state;
     struct fake fake = {0};
-    struct bytes configuration = group_configuration_sole(7, "self");
+    struct bytes configuration = group_members_encode(&sole);
     struct group_entry entry = {9, 3, ENTRY_COMMAND, BYTES_NONE};
     struct group_start start = {.term = 3,
                                 .applied_index = 5,
@@ -215,7 +220,7 @@ static void test_submit_is_refused_when_too_much_is_in_flight(void **state)
     for (size_t i = 0; i <= room; i++) {
         payloads[i] = bytes_of(mem_copy("x", 1), 1);
     }
-    assert_int_equal(group_submit(group, payloads, room + 1, 1001, &first), ERR_OVERLOADED);
+    assert_int_equal(group_submit(group, payloads, room + 1, 1001 * MS, &first), ERR_OVERLOADED);
     assert_int_equal(group_last_index(group), 1);
     free(payloads);
     group_close(group);

@@ -56,10 +56,9 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
 static void on_tick(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, tick);
-    int64_t now = clock_boot_ms(worker->node->clock);
     list_each(link, &worker->partitions)
     {
-        partition_tick(container_of(link, struct partition, link), now);
+        partition_tick(container_of(link, struct partition, link));
     }
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
@@ -126,6 +125,7 @@ static enum err found_groups(struct node *node, struct recovery *recovery)
             return OK;
         }
     }
+    struct group_members founders = {.len = 1, .list[0] = {.replica = REPLICA, .role = GROUP_VOTER}};
     for (uint16_t g = 0; g < node->partitions_len; g++) {
         struct group_start *start = &recovery->starts[g];
         if (recovery->last[g] == 1) {
@@ -133,7 +133,7 @@ static enum err found_groups(struct node *node, struct recovery *recovery)
         }
         start->term = start->term > 1 ? start->term : 1;
         start->entries = mem_alloc(sizeof *start->entries);
-        start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_configuration_sole(REPLICA, "self")};
+        start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_members_encode(&founders)};
         start->entries_len = 1;
         recovery->last[g] = 1;
         TRY(log_founding(node, g, start));

@@ -19,8 +19,8 @@ struct node_batch {
     enum err err;
     struct {
         struct partition *partition;
-        uint64_t index;
-    } * marks; /* the newest entry of each group in the batch */
+        uint64_t number;
+    } * marks; /* the newest write of each group in the batch */
     size_t marks_len, marks_cap;
 };
 
@@ -33,7 +33,7 @@ static void batch_synced(struct worker *base, struct message *message)
         log_text(worker->node->log, LOG_ERROR, "the log cannot be written: read-only", "%s", err_code(batch->err));
     }
     for (size_t i = 0; i < batch->marks_len && batch->err == OK; i++) {
-        group_persisted(batch->marks[i].partition->group, batch->marks[i].index, worker->worker.now_ms);
+        group_synced(batch->marks[i].partition->group, batch->marks[i].number, clock_boot_ns(worker->node->clock));
         partition_publish(batch->marks[i].partition);
     }
     free(batch->marks);
@@ -61,10 +61,10 @@ static struct node_batch *batch_of(struct node_worker *worker)
     return container_of(worker->batch, struct node_batch, batch);
 }
 
-static void batch_mark(struct node_batch *batch, struct partition *partition, uint64_t index)
+static void batch_mark(struct node_batch *batch, struct partition *partition, uint64_t number)
 {
     if (batch->marks_len > 0 && batch->marks[batch->marks_len - 1].partition == partition) {
-        batch->marks[batch->marks_len - 1].index = index;
+        batch->marks[batch->marks_len - 1].number = number;
         return;
     }
     if (batch->marks_len == batch->marks_cap) {
@@ -72,7 +72,7 @@ static void batch_mark(struct node_batch *batch, struct partition *partition, ui
         batch->marks = mem_realloc(batch->marks, batch->marks_cap * sizeof *batch->marks);
     }
     batch->marks[batch->marks_len].partition = partition;
-    batch->marks[batch->marks_len++].index = index;
+    batch->marks[batch->marks_len++].number = number;
 }
 
 void node_worker_flush_log(struct node_worker *worker)
@@ -89,17 +89,17 @@ void node_worker_flush_log(struct node_worker *worker)
 static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_t vote)
 {
     struct partition *partition = ctx;
-    (void)group;
+    struct node_batch *batch = batch_of(partition->home);
     struct segment_record record = {
         .type = RECORD_HARD_STATE, .group = (uint16_t)partition->number, .term = term, .index = vote};
-    log_batch_add(&batch_of(partition->home)->batch, &record);
+    log_batch_add(&batch->batch, &record);
+    batch_mark(batch, partition, group_writes(group));
 }
 
 static void on_append(void *ctx, struct group *group, const struct group_entry *entry)
 {
     struct partition *partition = ctx;
     struct node_batch *batch = batch_of(partition->home);
-    (void)group;
     struct segment_record record = {.type = RECORD_ENTRY,
                                     .kind = entry->kind,
                                     .group = (uint16_t)partition->number,
@@ -107,7 +107,7 @@ static void on_append(void *ctx, struct group *group, const struct group_entry *
                                     .term = entry->term,
                                     .payload = entry->payload};
     log_batch_add(&batch->batch, &record);
-    batch_mark(batch, partition, entry->index);
+    batch_mark(batch, partition, group_writes(group));
 }
 
 struct node_apply {
@@ -129,7 +129,6 @@ static void batch_applied(struct worker *base, struct message *message)
         struct submission **place = &partition->proposals[entry->index % PROPOSALS];
         struct submission *submission = *place;
         *place = NULL;
-        free((void *)(uintptr_t)entry->payload.ptr);
         if (submission == NULL) {
             outcome_free(entry->outcome); /* replayed after a start: nobody waits */
             continue;
@@ -168,7 +167,7 @@ static void apply_done(struct apply_batch *batch)
     worker_post(&apply->partition->home->worker, &apply->message);
 }
 
-static void on_apply(void *ctx, struct group *group, struct group_entry entry)
+static void on_apply(void *ctx, struct group *group, const struct group_entry *entry)
 {
     struct partition *partition = ctx;
     (void)group;
@@ -186,7 +185,7 @@ static void on_apply(void *ctx, struct group *group, struct group_entry entry)
         partition->building_cap = partition->building_cap == 0 ? 16 : partition->building_cap * 2;
         batch->entries = mem_realloc(batch->entries, partition->building_cap * sizeof *batch->entries);
     }
-    batch->entries[batch->len++] = (struct apply_entry){entry.kind, entry.index, entry.term, entry.payload, NULL};
+    batch->entries[batch->len++] = (struct apply_entry){entry->kind, entry->index, entry->term, entry->payload, NULL};
 }
 
 static void on_role(void *ctx, struct group *group, bool leader)
@@ -196,7 +195,14 @@ static void on_role(void *ctx, struct group *group, bool leader)
     atomic_store(&partition->leader, leader);
 }
 
-const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role};
+static void on_send(void *ctx, struct group *group, const struct group_message *message)
+{
+    (void)ctx;
+    (void)group;
+    (void)message;
+}
+
+const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
 
 /* ---- life ---- */
 
@@ -230,7 +236,7 @@ enum err partition_open(struct partition *partition, const struct group_start *s
     }
     atomic_store(&partition->applied, start->applied_index);
     partition->at_start = start->applied_index + start->entries_len;
-    TRY(group_open(&options, start, clock_boot_ms(node->clock), &partition->group));
+    TRY(group_open(&options, start, clock_boot_ns(node->clock), &partition->group));
     partition_publish(partition);
     return OK;
 }
@@ -243,9 +249,6 @@ void partition_close(struct partition *partition)
         }
     }
     if (partition->building != NULL) {
-        for (size_t i = 0; i < partition->building->len; i++) {
-            free((void *)(uintptr_t)partition->building->entries[i].payload.ptr);
-        }
         free(partition->building->entries);
         free(container_of(partition->building, struct node_apply, batch));
     }
@@ -398,7 +401,7 @@ static void propose(struct partition *partition)
         payloads[i] = list[i]->payload;
         list[i]->payload = BYTES_NONE;
     }
-    enum err err = group_submit(partition->group, payloads, count, partition->home->worker.now_ms, &first);
+    enum err err = group_submit(partition->group, payloads, count, clock_boot_ns(node->clock), &first);
     for (size_t i = 0; i < count; i++) {
         if (err == OK) {
             partition->proposals[(first + i) % PROPOSALS] = list[i];
@@ -422,8 +425,8 @@ void partition_turn_end(struct partition *partition)
     }
 }
 
-void partition_tick(struct partition *partition, int64_t now_ms)
+void partition_tick(struct partition *partition)
 {
-    group_tick(partition->group, now_ms);
+    group_tick(partition->group, clock_boot_ns(partition->node->clock));
     partition_publish(partition);
 }

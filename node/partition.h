@@ -63,7 +63,7 @@ void partition_submit(struct submission *submission);
 /* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
  * committed. */
 void partition_turn_end(struct partition *partition);
-void partition_tick(struct partition *partition, int64_t now_ms);
+void partition_tick(struct partition *partition);
 /* Writes the published numbers. */
 void partition_publish(struct partition *partition);
 /* Hands the turn's log batch to the log writer. */

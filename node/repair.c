@@ -213,7 +213,8 @@ static enum err mend_partition(struct salvage *salvage, const struct recovery *o
     book->stamped_ms = before->stamped_ms;
     book->stamped_index = before->stamped_index;
     if (book->applied_index > 0 && apply_configuration(rows, &encoded, &index) != OK) {
-        encoded = group_configuration_sole(REPLICA, "self");
+        struct group_members sole = {.len = 1, .list[0] = {.replica = REPLICA, .role = GROUP_VOTER}};
+        encoded = group_members_encode(&sole);
         enum err err = apply_put_configuration(rows, 1, encoded);
         free((void *)(uintptr_t)encoded.ptr);
         TRY(err);

@@ -16,7 +16,7 @@
 struct apply_entry {
     uint8_t kind;
     uint64_t index, term;
-    struct bytes payload; /* malloc'd, goes with the entry */
+    struct bytes payload; /* borrowed until done */
     void *outcome;        /* what the callback made of it; handed on with done */
 };
 
