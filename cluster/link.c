@@ -187,6 +187,7 @@ struct hello_body {
     int64_t run; /* the bits of an unsigned one */
     int64_t workers, worker;
     struct bytes address, software;
+    int64_t partitions;
 };
 
 static const struct field hello_fields[] = {FIELD_ID(1, hello_body, node, FIELD_REQUIRED),
@@ -196,6 +197,7 @@ static const struct field hello_fields[] = {FIELD_ID(1, hello_body, node, FIELD_
                                             FIELD_INT(5, hello_body, worker, 0, UINT16_MAX, FIELD_REQUIRED),
                                             FIELD_STRING(6, hello_body, address, 0, 0, FIELD_REQUIRED),
                                             FIELD_STRING(7, hello_body, software, 0, 0, FIELD_REQUIRED),
+                                            FIELD_INT(8, hello_body, partitions, 0, UINT16_MAX, 0),
                                             FIELDS_END};
 enum { HELLO_FIELDS = ARRAY_LEN(hello_fields) - 1 };
 
@@ -209,7 +211,8 @@ static void send_hello(struct link *link)
                               hello->workers,
                               hello->worker,
                               bytes_str(hello->address),
-                              bytes_str(hello->software)};
+                              bytes_str(hello->software),
+                              hello->partitions};
     struct buf packed = {0};
     field_pack(&packed, hello_fields, &body);
     CHECK(packed.len + SEAL_BYTES <= LINK_HELLO_BYTES);
@@ -231,12 +234,14 @@ static bool take_text(struct bytes text, char *to, size_t size)
 static bool decode_hello(struct bytes packed, struct link_hello *out)
 {
     struct hello_body body = {0};
-    if (field_unpack(hello_fields, packed, &body) != OK || body.set.has != field_bit(HELLO_FIELDS) - 1 ||
-        body.workers < 1 || body.workers > UINT16_MAX || body.worker < 0 || body.worker >= body.workers ||
-        id_is_none(body.node)) {
+    if (field_unpack(hello_fields, packed, &body) != OK ||
+        (body.set.has | field_bit(HELLO_FIELDS - 1)) != field_bit(HELLO_FIELDS) - 1 || body.partitions < 0 ||
+        body.partitions > UINT16_MAX || body.workers < 1 || body.workers > UINT16_MAX || body.worker < 0 ||
+        body.worker >= body.workers || id_is_none(body.node)) {
         return false;
     }
     *out = (struct link_hello){.node = body.node,
+                               .partitions = (uint32_t)body.partitions,
                                .cluster = body.cluster,
                                .run = (uint64_t)body.run,
                                .workers = (uint32_t)body.workers,

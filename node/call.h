@@ -11,7 +11,7 @@ struct password_work;
 
 /* How far a read must see of one partition. */
 struct read_point {
-    uint64_t ask;   /* 0: led here, index is what was committed; else the question to its leader */
+    uint64_t ask; /* 0: led here, index is what was committed; else the question to its leader */
     uint64_t index;
 };
 

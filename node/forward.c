@@ -47,8 +47,9 @@ static const struct field answer_message_fields[] = {FIELD_INT(1, answer_message
                                                      FIELD_BLOB(12, answer_message, detail, 0),
                                                      FIELDS_END};
 
-/* PEER_ASK and PEER_INDEX: rows of partition (2), number (8), index (8; of an index alone), little endian. */
-enum { WORKER_BITS = 8, ASK_BYTES = 10, INDEX_BYTES = 18, FORWARDS_MAX = 8192, ASK_AGAIN_MS = 50 };
+/* Rows, little endian. PEER_ASK: partition (2), number (8). PEER_INDEX: those, the leader's term (8), and its
+ * commit index (8). */
+enum { WORKER_BITS = 8, ASK_BYTES = 10, INDEX_BYTES = 26, FORWARDS_MAX = 8192, ASK_AGAIN_MS = 50 };
 
 static struct node_worker *worker_of_ticket(struct node *node, uint64_t ticket)
 {
@@ -66,7 +67,7 @@ struct ask {
 };
 
 struct forwards {
-    struct list waiting;                     /* commands for a leader, or for its answer */
+    struct list waiting;                    /* commands for a leader, or for its answer */
     struct submission *slots[FORWARDS_MAX]; /* those that were sent, by ticket */
     unsigned next_slot;
     uint64_t tickets;
@@ -136,7 +137,8 @@ static bool send_command(struct submission *submission, uint64_t leader)
         if (submission->slot == 0) {
             return false;
         }
-        submission->ticket = (++worker->forwards->tickets << 32) | (uint64_t)submission->slot << WORKER_BITS | worker->worker.index;
+        submission->ticket =
+            (++worker->forwards->tickets << 32) | (uint64_t)submission->slot << WORKER_BITS | worker->worker.index;
     }
     message.ticket = (int64_t)submission->ticket;
     message.partition = submission->partition->number;
@@ -298,9 +300,8 @@ static void pack_outcome(struct answer_message *answer, const struct outcome *ou
 
 static void send_answer(struct submission *submission)
 {
-    struct answer_message answer = {.set.has = field_bit(12) - 1,
-                                    .ticket = (int64_t)submission->ticket,
-                                    .err = (int64_t)submission->err};
+    struct answer_message answer = {
+        .set.has = field_bit(12) - 1, .ticket = (int64_t)submission->ticket, .err = (int64_t)submission->err};
     struct buf body = {0};
     if (submission->outcome != NULL) {
         pack_outcome(&answer, submission->outcome);
@@ -437,7 +438,8 @@ void forward_on_index(struct node_worker *worker, const struct link_hello *from,
         uint64_t partition = number_at(body, at, 2), number = number_at(body, at + 2, 8);
         if (partition < worker->node->partitions_len) {
             struct ask *ask = &worker->forwards->asks[partition];
-            uint64_t index = number_at(body, at + 10, 8);
+            uint64_t index = number_at(body, at + 18, 8);
+            partition_hint_commit(&worker->node->partitions[partition], worker, number_at(body, at + 10, 8), index);
             if (number > ask->answered && number <= ask->sent) {
                 ask->answered = number;
                 ask->index = index > ask->index ? index : ask->index;
@@ -451,15 +453,17 @@ void forward_on_index(struct node_worker *worker, const struct link_hello *from,
 /* A question to a leader that holds no lease just now waits until a majority has answered it. */
 struct open_ask {
     struct list link;
-    uint64_t origin, number, index;
+    uint64_t origin, number, term, index;
     unsigned partition;
     int64_t began_ns;
 };
 
-static void add_index(struct buf *out, unsigned partition, uint64_t number, uint64_t index)
+static void add_index(struct buf *out, const struct partition *partition, uint64_t number, uint64_t term,
+                      uint64_t index)
 {
-    add_number(out, partition, 2);
+    add_number(out, partition->number, 2);
     add_number(out, number, 8);
+    add_number(out, term, 8);
     add_number(out, index, 8);
 }
 
@@ -473,14 +477,23 @@ void forward_on_ask(struct node_worker *worker, const struct link_hello *from, s
             continue;
         }
         struct partition *partition = &node->partitions[p];
+        uint64_t term = atomic_load_explicit(&partition->term, memory_order_acquire);
         uint64_t index = atomic_load_explicit(&partition->commit, memory_order_acquire);
         int64_t now_ns = clock_boot_ns(node->clock);
-        if (partition_is_confirmed(partition, now_ns)) {
-            add_index(&answer, partition->number, number, index);
+        bool confirmed = partition_is_confirmed(partition, now_ns);
+        if (atomic_load_explicit(&partition->term, memory_order_acquire) != term) {
+            continue; /* it is asked again */
+        }
+        if (confirmed) {
+            add_index(&answer, partition, number, term, index);
         } else if (worker->forwards->open_asks_len < LIMIT_OPEN_ASKS) {
             struct open_ask *open = mem_zalloc(sizeof *open);
-            *open = (struct open_ask){.origin = replica_of(from->node), .number = number, .index = index,
-                                      .partition = partition->number, .began_ns = now_ns};
+            *open = (struct open_ask){.origin = replica_of(from->node),
+                                      .number = number,
+                                      .term = term,
+                                      .index = index,
+                                      .partition = partition->number,
+                                      .began_ns = now_ns};
             list_add_tail(&worker->forwards->open_asks, &open->link);
             worker->forwards->open_asks_len++;
         }
@@ -500,13 +513,15 @@ static void answer_open_asks(struct node_worker *worker, int64_t now_ns)
     for (struct list *link = list_pop(&again); link != NULL; link = list_pop(&again)) {
         struct open_ask *open = container_of(link, struct open_ask, link);
         struct partition *partition = &worker->node->partitions[open->partition];
-        if (partition_is_confirmed(partition, open->began_ns)) {
+        bool confirmed = partition_is_confirmed(partition, open->began_ns);
+        bool same = atomic_load_explicit(&partition->term, memory_order_acquire) == open->term;
+        if (confirmed && same) {
             struct buf answer = {0};
-            add_index(&answer, open->partition, open->number, open->index);
+            add_index(&answer, partition, open->number, open->term, open->index);
             (void)peers_send(worker, open->origin, PEER_INDEX, buf_bytes(&answer));
             buf_free(&answer);
             free(open);
-        } else if (!atomic_load(&partition->leader) || now_ns - open->began_ns > LIMIT_READ_MS * 1000000LL) {
+        } else if (!same || !atomic_load(&partition->leader) || now_ns - open->began_ns > LIMIT_READ_MS * 1000000LL) {
             free(open); /* it asks again */
         } else {
             list_add_tail(&worker->forwards->open_asks, link);
@@ -527,10 +542,12 @@ void forward_init(struct node_worker *worker)
 
 void forward_close(struct node_worker *worker)
 {
-    for (struct list *link = list_pop(&worker->forwards->waiting); link != NULL; link = list_pop(&worker->forwards->waiting)) {
+    for (struct list *link = list_pop(&worker->forwards->waiting); link != NULL;
+         link = list_pop(&worker->forwards->waiting)) {
         finish(container_of(link, struct submission, waiting), ERR_SHUTTING_DOWN);
     }
-    for (struct list *link = list_pop(&worker->forwards->open_asks); link != NULL; link = list_pop(&worker->forwards->open_asks)) {
+    for (struct list *link = list_pop(&worker->forwards->open_asks); link != NULL;
+         link = list_pop(&worker->forwards->open_asks)) {
         free(container_of(link, struct open_ask, link));
     }
     free(worker->forwards->asks);

@@ -22,8 +22,7 @@ struct promise_message {
 };
 static const struct field promise_fields[] = {FIELD_ID(1, promise_message, cluster, 0),
                                               FIELD_INT(2, promise_message, partitions, 1, ID_PARTITION_MAX, 0),
-                                              FIELD_BLOB(3, promise_message, founders, 0),
-                                              FIELDS_END};
+                                              FIELD_BLOB(3, promise_message, founders, 0), FIELDS_END};
 
 struct join {
     const struct config *config;
@@ -63,7 +62,8 @@ static void belong(struct join *join, const struct identity *identity)
     enum err err = identity_write(disk_posix(), join->config->data, "identity", identity);
     id_format(identity->cluster, text);
     if (err == OK) {
-        log_text(join->log, LOG_INFO, identity->founders.len > 0 ? "a cluster is founded" : "joining a cluster", "%s", text);
+        log_text(join->log, LOG_INFO, identity->founders.len > 0 ? "a cluster is founded" : "joining a cluster", "%s",
+                 text);
     }
     end(join, err);
 }
@@ -139,7 +139,8 @@ static void on_promised(struct join *join, const struct link_hello *from, struct
     struct promise_message message = {0};
     uint64_t replica = replica_of(from->node);
     if (field_unpack(promise_fields, body, &message) != OK || !join->asking ||
-        !id_eq(message.cluster, join->promise.cluster) || group_members_find(&join->promise.founders, replica) == NULL) {
+        !id_eq(message.cluster, join->promise.cluster) ||
+        group_members_find(&join->promise.founders, replica) == NULL) {
         return;
     }
     for (unsigned i = 0; i < join->promised_len; i++) {
@@ -251,12 +252,12 @@ static void found(struct join *join, const struct group_members *founders, int64
 {
     if (!join->asking || !same_replicas(founders, &join->promise.founders)) {
         bool again = same_replicas(founders, &join->promise.founders); /* asked before a restart */
-        struct identity promise = {.cluster = again ? join->promise.cluster
-                                                    : id_make(clock_wall_ms(join->worker->clock), 0,
-                                                              random_u64(&join->worker->random)),
-                                   .node = join->identity->node,
-                                   .partitions = (unsigned)join->config->partitions,
-                                   .founders = *founders};
+        struct identity promise = {
+            .cluster = again ? join->promise.cluster
+                             : id_make(clock_wall_ms(join->worker->clock), 0, random_u64(&join->worker->random)),
+            .node = join->identity->node,
+            .partitions = (unsigned)join->config->partitions,
+            .founders = *founders};
         join->promised_len = 0;
         join->asked_ms = 0;
         join->asking = keep_promise(join, &promise) == OK;

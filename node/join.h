@@ -11,8 +11,8 @@
 #ifndef BELFRY_JOIN_H
 #define BELFRY_JOIN_H
 
-#include "node/config.h"
 #include "node/base/log.h"
+#include "node/config.h"
 #include "node/identity.h"
 
 /* Waits until identity names a cluster and is written down. Errors: ERR_SHUTTING_DOWN (SIGTERM, SIGINT came:

@@ -236,7 +236,8 @@ static void send_entries(struct partition *partition, struct group_message messa
 {
     for (size_t at = 0; at < len;) {
         size_t n = 0, bytes = 0;
-        while (at + n < len && n < WIRE_ENTRIES_MAX && (n == 0 || bytes + entries[at + n].payload.len <= LIMIT_APPEND_BYTES)) {
+        while (at + n < len && n < WIRE_ENTRIES_MAX &&
+               (n == 0 || bytes + entries[at + n].payload.len <= LIMIT_APPEND_BYTES)) {
             bytes += entries[at + n++].payload.len;
         }
         message.entries_len = n;
@@ -312,6 +313,43 @@ void partition_receive(struct node_worker *worker, struct bytes body)
     received->partition = partition;
     received->group_message = message;
     worker_post(&partition->home->worker, &received->message);
+}
+
+struct commit_hint {
+    struct message message;
+    struct partition *partition;
+    uint64_t term, index;
+};
+
+static void take_hint(struct partition *partition, uint64_t term, uint64_t index)
+{
+    group_hint_commit(partition->group, term, index, clock_boot_ns(partition->node->clock));
+    partition_publish(partition);
+}
+
+static void run_hint(struct worker *worker, struct message *message)
+{
+    struct commit_hint *hint = container_of(message, struct commit_hint, message);
+    (void)worker;
+    take_hint(hint->partition, hint->term, hint->index);
+    free(hint);
+}
+
+void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index)
+{
+    if (atomic_load_explicit(&partition->commit, memory_order_relaxed) >= index) {
+        return;
+    }
+    if (partition->home == worker) {
+        take_hint(partition, term, index);
+        return;
+    }
+    struct commit_hint *hint = mem_zalloc(sizeof *hint);
+    hint->message.run = run_hint;
+    hint->partition = partition;
+    hint->term = term;
+    hint->index = index;
+    worker_post(&partition->home->worker, &hint->message);
 }
 
 void partition_note_members(struct partition *partition)

@@ -89,6 +89,8 @@ void node_worker_flush_log(struct node_worker *worker);
 uint64_t partition_read_index(struct partition *partition);
 /* Led here, and nobody else has led since that time: by lease, or because a majority has said so. */
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns);
+/* The leader of that term has committed up to index. On any worker. */
+void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index);
 /* What the groups say of who is a member goes into the book of peers. */
 void partition_note_members(struct partition *partition);
 

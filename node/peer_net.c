@@ -25,7 +25,7 @@ struct peer_dial {
     struct buf frame;  /* of this turn */
     int64_t next_ms;   /* when to dial again; when to give up connecting */
     unsigned failures;
-    bool unwanted;     /* freed once closed */
+    bool unwanted;                  /* freed once closed */
     char reason[LINK_REASON_BYTES]; /* the last one logged */
 };
 
@@ -356,8 +356,8 @@ static void close_older(struct incoming *incoming, const struct link_hello *peer
     list_each(link, &incoming->net->incoming)
     {
         struct incoming *other = container_of(link, struct incoming, link);
-        if (other != incoming && other->met && !other->closing &&
-            id_eq(link_peer(other->wire)->node, peer->node) && link_peer(other->wire)->worker == peer->worker) {
+        if (other != incoming && other->met && !other->closing && id_eq(link_peer(other->wire)->node, peer->node) &&
+            link_peer(other->wire)->worker == peer->worker) {
             incoming_close(other, NULL);
         }
     }
@@ -406,11 +406,8 @@ static void on_incoming_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf
 static void incoming_listen(struct incoming *incoming)
 {
     struct peer_net *net = incoming->net;
-    struct link_options options = {.secret = net->secret,
-                                   .hello = net->hello,
-                                   .met = incoming_met,
-                                   .frame = incoming_frame,
-                                   .ctx = incoming};
+    struct link_options options = {
+        .secret = net->secret, .hello = net->hello, .met = incoming_met, .frame = incoming_frame, .ctx = incoming};
     incoming->wire = link_new(&options);
     incoming_feed(incoming, buf_bytes(&incoming->greeting));
     buf_free(&incoming->greeting);
