@@ -20,6 +20,7 @@
 #include "node/guard.h"
 #include "node/identity.h"
 #include "node/join.h"
+#include "node/members.h"
 #include "node/metrics.h"
 #include "node/pages.h"
 #include "node/partition.h"
@@ -30,7 +31,7 @@
 #include "node/router.h"
 #include "node/upkeep.h"
 
-enum { TICK_MS = 10, DRAIN_MS = 10000, READY_MS = 20000 };
+enum { TICK_MS = 10, HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
 
 /* ---- the turn ---- */
 
@@ -363,7 +364,6 @@ static enum err start_groups(struct node *node, struct recovery *recovery)
             return err;
         }
         recovery->starts[g].entries_len = 0; /* the payloads are the group's now */
-        partition_note_members(&node->partitions[g]);
     }
     struct group_members members;
     group_members(node->partitions[0].group, &members);
@@ -488,6 +488,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
         init_worker(node, w);
     }
     node->peers = peers_new(node);
+    node->members = members_new(node->partitions_len);
     node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
@@ -526,6 +527,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->log = log;
     node->lock_fd = -1;
     node->started_ms = clock_wall_ms(node->clock);
+    node->boot_ms = clock_boot_ms(node->clock);
     atomic_init(&node->commit_seq, 1);
     node->guard = guard_new();
     node->keyring = keyring_new();
@@ -581,7 +583,8 @@ static bool is_quiet(struct node *node)
         open += atomic_load(&node->workers[w].server.stats.open);
     }
     for (unsigned p = 0; p < node->partitions_len && !is_stuck(node); p++) {
-        open += atomic_load(&node->partitions[p].last) - atomic_load(&node->partitions[p].applied);
+        uint64_t commit = atomic_load(&node->partitions[p].commit), applied = atomic_load(&node->partitions[p].applied);
+        open += commit > applied ? commit - applied : 0;
     }
     return open == 0 && atomic_load(&node->computing) == 0;
 }
@@ -634,6 +637,7 @@ static void free_node(struct node *node)
     router_free(node->router);
     metrics_free(node->metrics);
     damage_free(node->damage);
+    members_free(node->members);
     peers_free(node->peers);
     free(node->partitions);
     free(node->workers);
@@ -659,8 +663,22 @@ static enum err stop_writing(struct node *node)
     return err == OK ? durable_mark_clean(disk_posix(), node->config.data) : err;
 }
 
+/* Others lead before we are gone: no election need be waited for. */
+static void hand_over_leaderships(struct node *node)
+{
+    int64_t until = clock_boot_ms(node->clock) + HAND_OVER_MS;
+    struct group_members members;
+    members_list(node->members, &members);
+    atomic_store(&node->draining, true);
+    while (node->durable != NULL && members.len > 1 && !damage_any(node->damage) && !members_lead_nothing(node) &&
+           clock_boot_ms(node->clock) < until) {
+        (void)usleep(2000);
+    }
+}
+
 void node_stop(struct node *node)
 {
+    hand_over_leaderships(node);
     post_all(node, drain_worker);
     wait_until_quiet(node, DRAIN_MS);
     atomic_store(&node->stopping, true);
@@ -730,7 +748,9 @@ unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
         check_storage(node, out_text, verbose, &failing);
         check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
     }
-    check(out_text, verbose, &failing, !atomic_load(&node->stopping), "serving", "the node is stopping");
+    check(out_text, verbose, &failing, !atomic_load(&node->draining), "serving", "the node is draining or stopping");
+    check(out_text, verbose, &failing, !members_is_retired(node->members), "member",
+          "this node was removed from the cluster: it may be stopped and erased");
     if (failing == 0) {
         buf_add_lit(out_text, "ready\n");
     }

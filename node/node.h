@@ -23,6 +23,7 @@ struct guard;
 struct hashers;
 struct keyring;
 struct partition;
+struct members;
 struct peers;
 struct router;
 struct metrics;
@@ -65,8 +66,9 @@ struct node {
     struct id id, cluster_id;
     uint64_t replica; /* ours in every group */
     char advertise[CONFIG_TEXT];
-    struct peers *peers; /* the other nodes; its own lock */
-    bool alone;          /* the only member, as of the start */
+    struct peers *peers;     /* the other nodes; its own lock */
+    struct members *members; /* who belongs to the cluster; its own lock */
+    bool alone;              /* the only member, as of the start */
     int lock_fd;
 
     struct node_worker *workers;
@@ -93,6 +95,8 @@ struct node {
     atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
+    atomic_bool draining;   /* leaderships are handed over */
+    int64_t boot_ms;        /* the boot clock at the start */
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
     struct space space;     /* the first worker's */
     atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */

@@ -352,15 +352,6 @@ void partition_hint_commit(struct partition *partition, struct node_worker *work
     worker_post(&partition->home->worker, &hint->message);
 }
 
-void partition_note_members(struct partition *partition)
-{
-    struct group_members members;
-    group_members(partition->group, &members);
-    for (unsigned i = 0; i < members.len; i++) {
-        peers_note(partition->node->peers, members.list[i].replica, members.list[i].address);
-    }
-}
-
 const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
 
 /* ---- life ---- */

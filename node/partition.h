@@ -91,7 +91,5 @@ uint64_t partition_read_index(struct partition *partition);
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns);
 /* The leader of that term has committed up to index. On any worker. */
 void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index);
-/* What the groups say of who is a member goes into the book of peers. */
-void partition_note_members(struct partition *partition);
 
 #endif

@@ -531,7 +531,7 @@ enum err peer_net_listen(struct peer_net *net, const char *address, struct peer_
 {
     int sockets[LISTEN_SOCKETS];
     unsigned len;
-    TRY(listen_sockets(address, port, sockets, &len));
+    TRY(listen_sockets(address, false, port, sockets, &len));
     for (unsigned i = 0; i < nets_len; i++) {
         nets[i]->nets = nets;
         nets[i]->nets_len = nets_len;

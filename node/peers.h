@@ -37,6 +37,8 @@ enum err peers_open(struct node *node, char *why, size_t why_cap) MUST_USE;
 void peers_note(struct peers *peers, uint64_t replica, const char *address);
 /* The id of a replica's node, as text; false when it was never met. Any thread. */
 bool peers_name(struct peers *peers, uint64_t replica, char out[ID_TEXT_BYTES]);
+/* Where it is reached; false when that is not known. Any thread. */
+bool peers_address(struct peers *peers, uint64_t replica, char out[LINK_ADDRESS_BYTES]);
 /* Nodes in the book, this one not counted. */
 unsigned peers_count(struct peers *peers);
 /* On a worker, now and then: dials what is new, hangs up on what is gone. */

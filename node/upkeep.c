@@ -4,6 +4,7 @@
 
 #include "node/call.h"
 #include "node/damage.h"
+#include "node/members.h"
 #include "node/peers.h"
 
 enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
@@ -100,10 +101,7 @@ static void look_at_disk(struct node *node)
 
 static void tend_groups(struct node_worker *worker)
 {
-    list_each(link, &worker->partitions)
-    {
-        partition_note_members(container_of(link, struct partition, link));
-    }
+    members_tend(worker);
     node_tend_keys(worker);
 }
 
