@@ -219,7 +219,8 @@ enum err segments_prepare(struct segments *log)
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     enum err err = ready ? OK : make_next(log, number);
     CHECK(pthread_mutex_lock(&log->mutex) == 0);
-    log->ready = err == OK;
+    /* One that was ready may be in use by now. */
+    log->ready = ready ? log->ready : err == OK;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     CHECK(pthread_mutex_unlock(&log->making) == 0);
     return err;
