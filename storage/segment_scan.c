@@ -141,7 +141,7 @@ static enum err read_head(struct cursor *cursor)
     if (header.index != cursor->number) {
         return damage(cursor, "the segment carries another number");
     }
-    if (header.term != cursor->size) {
+    if (header.term != cursor->size || cursor->size % RECORD_ALIGN != 0) {
         return damage(cursor, "the file does not have the size it was made with");
     }
     skip(cursor, &header);
