@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "storage/record.h"
+#include "storage/segment_index.h"
 
 enum { HEAD_BYTES = 64 * 1024 /* holds any preamble */, UNUSED_MAX = 2 };
 
@@ -271,6 +272,8 @@ static enum err read_file(struct cursor *cursor, bool newest)
     if (cursor->records < record_preamble(scan->groups) || (!newest && !blank)) {
         return damage(cursor, "the segment ends early, though a later one exists");
     }
+    size_t head = sizeof(struct record_header);
+    segment_index_add(scan->index, cursor->number, head, bytes_of(cursor->data + head, cursor->at - head));
     scan->size = cursor->size;
     scan->at = cursor->at;
     scan->tail = blank ? 0 : cursor->size - cursor->at;
@@ -352,6 +355,7 @@ enum err segment_scan_run(struct segment_scan *scan)
     struct numbers numbers = {0};
     struct cursor cursor = {.scan = scan, .last_sealed = true};
     size_t size = scan->groups * sizeof(uint64_t);
+    scan->index = segment_index_new(scan->groups);
     scan->last_index = mem_zalloc(size);
     scan->last_term = mem_zalloc(size);
     scan->hard_term = mem_zalloc(size);
@@ -379,6 +383,7 @@ void segment_scan_close(struct segment_scan *scan)
         free(scan->files[i].last);
     }
     free(scan->files);
+    segment_index_free(scan->index);
     free(scan->last_index);
     free(scan->last_term);
     free(scan->hard_term);

@@ -9,6 +9,7 @@
 #include "node/base/random.h"
 #include "node/limits.h"
 #include "storage/record.h"
+#include "storage/segment_read.h"
 #include "storage/segment_scan.h"
 
 enum { ZERO_CHUNK = 1 << 20 };
@@ -24,7 +25,8 @@ struct segments {
     uint64_t oldest; /* not yet dropped */
     uint64_t newest; /* number of the segment written to; the writer's own, as is its entry of the list: */
     uint64_t *newest_last;
-    size_t tail; /* bytes behind `at` that a torn batch left: zeroed before the next write */
+    struct segment_index *index; /* of what is synced; has a lock of its own */
+    size_t tail;                 /* bytes behind `at` that a torn batch left: zeroed before the next write */
 
     struct disk_file *file;
     uint64_t at;    /* write offset in the newest segment */
@@ -139,6 +141,7 @@ static enum err flush(struct segments *log)
     TRY(zero_tail(log));
     TRY(log->options.disk->write(log->file, log->buf.ptr, log->buf.len, log->at));
     TRY(sync_log(log));
+    segment_index_add(log->index, log->newest, log->at, buf_bytes(&log->buf));
     log->at += log->buf.len;
     log->buf.len = 0;
     log->batch++;
@@ -332,6 +335,7 @@ enum err segments_drop(struct segments *log, const uint64_t *keep_after)
     for (uint64_t number = droppable(log, keep_after); number != 0; number = droppable(log, keep_after)) {
         char path[PATH_MAX];
         segment_path(log->dir, number, path);
+        segment_index_drop(log->index, number); /* first: what segments_first names is there */
         TRY(disk->remove(disk, path));
         TRY(disk->sync_dir(disk, log->dir)); /* in order: never a gap between the files kept */
         CHECK(pthread_mutex_lock(&log->mutex) == 0);
@@ -349,6 +353,28 @@ size_t segments_count(struct segments *log)
     size_t count = log->list_len;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     return count;
+}
+
+/* ---- reading ---- */
+
+enum err segments_read(struct segments *log, uint16_t group, uint64_t first, size_t max_entries, size_t max_bytes,
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx)
+{
+    struct segment_read read = {.disk = log->options.disk,
+                                .dir = log->dir,
+                                .index = log->index,
+                                .group = group,
+                                .first = first,
+                                .max_entries = max_entries,
+                                .max_bytes = max_bytes,
+                                .each = each,
+                                .ctx = ctx};
+    return segment_read_run(&read);
+}
+
+uint64_t segments_first(struct segments *log, uint16_t group)
+{
+    return segment_index_first(log->index, group);
 }
 
 /* ---- opening ---- */
@@ -379,6 +405,8 @@ static void adopt(struct segments *log, struct segment_scan *scan)
     memcpy(log->last_term, scan->last_term, size);
     memcpy(log->hard_term, scan->hard_term, size);
     memcpy(log->hard_vote, scan->hard_vote, size);
+    log->index = scan->index;
+    scan->index = NULL;
     log->oldest = scan->oldest;
     log->at = scan->at;
     log->size = scan->size;
@@ -468,6 +496,7 @@ void segments_close(struct segments *log)
         free(log->list[i].last);
     }
     free(log->list);
+    segment_index_free(log->index);
     free(log->last_index);
     free(log->last_term);
     free(log->hard_term);
