@@ -57,7 +57,8 @@ static void push_file(struct segment_scan *scan, uint64_t number)
         scan->files_cap = scan->files_cap == 0 ? 8 : scan->files_cap * 2;
         scan->files = mem_realloc(scan->files, scan->files_cap * sizeof *scan->files);
     }
-    scan->files[scan->files_len++] = (struct segment_file){number, mem_zalloc(scan->groups * sizeof(uint64_t))};
+    scan->files[scan->files_len++] =
+        (struct segment_file){.number = number, .last = mem_zalloc(scan->groups * sizeof(uint64_t))};
 }
 
 /* ---- records ---- */
@@ -274,6 +275,7 @@ static enum err read_file(struct cursor *cursor, bool newest)
     }
     size_t head = sizeof(struct record_header);
     segment_index_add(scan->index, cursor->number, head, bytes_of(cursor->data + head, cursor->at - head));
+    scan->files[scan->files_len - 1].bytes = cursor->at;
     scan->size = cursor->size;
     scan->at = cursor->at;
     scan->tail = blank ? 0 : cursor->size - cursor->at;

@@ -42,6 +42,8 @@ struct segments_options {
     const char *dir;
     unsigned groups;        /* group numbers are below this */
     uint64_t segment_bytes; /* size of the segment files made from now on */
+    uint64_t keep_bytes;    /* of the log are kept though nobody needs them, see segments_drop */
+    uint64_t reserve_bytes; /* of room that the disk should have left */
 };
 
 /* Opens the log and reports every record in order. On ERR_CORRUPT *out_why names the file, the
@@ -72,7 +74,10 @@ enum err segments_prepare(struct segments *log) MUST_USE;
 bool segments_wants_prepare(struct segments *log);
 /* A preparation under way ends early, with ERR_SHUTTING_DOWN. */
 void segments_stop_preparing(struct segments *log);
-/* Drops segments all of whose entries are at or below keep_after[group]. Safe beside commit. */
+/* Drops segments all of whose entries are at or below keep_after[group] (NULL: as said last), the oldest
+ * first, as long as keep_bytes of newer log are left, or a tenth of the file system where that is less;
+ * with less room on the disk than the reserve, a segment and the spare file, all of them; so does
+ * segments_prepare where the disk is full. Safe beside commit. Errors: ERR_IO. */
 enum err segments_drop(struct segments *log, const uint64_t *keep_after) MUST_USE;
 
 /* Any thread: reports the entries first, first + 1, ... of a group, as they stand when they are looked up

@@ -6,7 +6,7 @@
 #include "tests/support/test.h"
 #include "tests/support/torn_disk.h"
 
-enum { SEGMENT = 16384, GROUPS = 17 };
+enum { SEGMENT = 16384, GROUPS = 17, RESERVE = 1 << 20 };
 
 /* ---- what the log should hold ---- */
 
@@ -45,12 +45,17 @@ static void on_record(void *ctx, const struct segment_record *record)
     }
 }
 
-static enum err open_log(struct torn_disk *disk, struct segments **out, struct seen *seen)
+static enum err open_keeping(struct torn_disk *disk, uint64_t keep_bytes, struct segments **out, struct seen *seen)
 {
     char why[256];
-    struct segments_options options = {&disk->disk, "dir", GROUPS, SEGMENT};
+    struct segments_options options = {&disk->disk, "dir", GROUPS, SEGMENT, keep_bytes, RESERVE};
     *seen = (struct seen){0};
     return segments_open(&options, on_record, seen, out, why, sizeof why);
+}
+
+static enum err open_log(struct torn_disk *disk, struct segments **out, struct seen *seen)
+{
+    return open_keeping(disk, 0, out, seen);
 }
 
 static void add(struct segments *log, struct segment_record record)
@@ -325,6 +330,88 @@ static void test_dropping_keeps_what_is_needed(void **state)
     torn_disk_close(&disk);
 }
 
+/* A log of many segments that nobody needs, opened so that some are kept. */
+static struct segments *open_released(struct torn_disk *disk, struct random *random, uint64_t keep_bytes,
+                                      uint64_t *out_keep_after)
+{
+    struct segments *log;
+    struct seen seen;
+    struct expected last;
+    torn_disk_init(disk, random);
+    fill(disk, random, &last, 250);
+    assert_int_equal(open_keeping(disk, keep_bytes, &log, &seen), OK);
+    assert_true(segments_count(log) > 12);
+    memcpy(out_keep_after, last.last, sizeof last.last);
+    return log;
+}
+
+static void test_what_is_not_needed_is_kept_as_long_as_there_is_room(void **state)
+{
+    (void)state;
+    struct random random;
+    struct torn_disk disk;
+    uint64_t keep_after[GROUPS];
+    random_init_seed(&random, test_seed(__func__));
+    struct segments *log = open_released(&disk, &random, 5L * SEGMENT, keep_after);
+    size_t before = segments_count(log);
+    assert_int_equal(segments_drop(log, NULL), OK); /* nothing is released */
+    assert_int_equal(segments_count(log), before);
+    assert_int_equal(segments_drop(log, keep_after), OK);
+    assert_in_range(segments_count(log), 6, 7); /* the oldest goes when five files' worth is newer */
+    segments_close(log);
+    struct seen seen;
+    assert_int_equal(open_keeping(&disk, 5L * SEGMENT, &log, &seen), OK);
+    assert_int_equal(segments_drop(log, keep_after), OK);
+    assert_in_range(segments_count(log), 6, 7); /* so it is after a restart */
+    disk.capacity = 20L * SEGMENT;              /* a tenth of it is less */
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_in_range(segments_count(log), 3, 4);
+    disk.space = RESERVE + LIMIT_DISK_SPARE_BYTES + SEGMENT;
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_in_range(segments_count(log), 3, 4);
+    disk.space--;
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_int_equal(segments_count(log), 1);
+    segments_close(log);
+    torn_disk_close(&disk);
+}
+
+static enum err (*torn_remove)(struct disk *disk, const char *path);
+
+static enum err remove_and_gain(struct disk *base, const char *path)
+{
+    struct torn_disk *disk = container_of(base, struct torn_disk, disk);
+    enum err err = torn_remove(base, path);
+    disk->space += err == OK ? SEGMENT : 0;
+    return err;
+}
+
+/* A full disk takes what is kept, but nothing that is needed. */
+static void test_a_full_disk_takes_what_is_kept(void **state)
+{
+    (void)state;
+    struct random random;
+    struct torn_disk disk;
+    uint64_t keep_after[GROUPS];
+    random_init_seed(&random, test_seed(__func__));
+    for (int needed = 0; needed < 2; needed++) {
+        struct segments *log = open_released(&disk, &random, UINT64_MAX, keep_after);
+        disk.capacity = UINT64_MAX;
+        keep_after[3] = needed ? 0 : keep_after[3];
+        size_t before = segments_count(log);
+        assert_int_equal(segments_drop(log, keep_after), OK);
+        assert_int_equal(segments_count(log), before);
+        torn_remove = disk.disk.remove;
+        disk.disk.remove = remove_and_gain;
+        disk.space = LIMIT_DISK_SPARE_BYTES + SEGMENT - 1;
+        assert_true(segments_wants_prepare(log));
+        assert_int_equal(segments_prepare(log), needed ? ERR_DISK_FULL : OK);
+        assert_int_equal(segments_count(log), needed ? before : 1);
+        segments_close(log);
+        torn_disk_close(&disk);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +422,8 @@ int main(void)
         cmocka_unit_test(test_a_full_disk_is_waited_for),
         cmocka_unit_test(test_a_missing_or_short_segment_is_damage),
         cmocka_unit_test(test_dropping_keeps_what_is_needed),
+        cmocka_unit_test(test_what_is_not_needed_is_kept_as_long_as_there_is_room),
+        cmocka_unit_test(test_a_full_disk_takes_what_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
