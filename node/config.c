@@ -57,6 +57,8 @@ static const struct flag flags[] = {
            "with less room on the disk only deletions are taken"),
     NUMBER("log-segment-mib", log_segment_mib, LIMIT_SEGMENT_MIB_MIN, 1024, LIMIT_SEGMENT_MIB,
            "size of a file of the log"),
+    NUMBER("log-keep-mib", log_keep_mib, 0, 1048576, LIMIT_LOG_KEEP_MIB,
+           "of the log, kept for replicas that lag; at most a tenth of the disk"),
     TEXT("backup-dir", backup_dir, "", "DIR: where backups are made, on a schedule and by POST /v1/cluster/backup"),
     TEXT("backup-key-file", backup_key_file, "", "FILE with their key (belfry secret FILE)"),
     NUMBER("backup-every-s", backup_every_s, 0, 31536000, 0, "seconds between backups; 0: only when asked for"),

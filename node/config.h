@@ -19,7 +19,7 @@ struct config {
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;
     int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, backup_every_s, backup_keep,
-        disk_reserve_mib, log_segment_mib, actor_idle_ms;
+        disk_reserve_mib, log_segment_mib, log_keep_mib, actor_idle_ms;
     bool print_config, found;
 };
 

@@ -78,6 +78,7 @@
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */
+#define LIMIT_LOG_KEEP_MIB 256              /* of the log, for replicas that lag; a tenth of the disk at most */
 #define LIMIT_DISK_SPARE_BYTES (8ULL << 20) /* kept for deletions, votes and durable points */
 #define LIMIT_SEGMENT_MIB_MIN 4             /* holds any record, and the preamble */
 #define LIMIT_DISK_RESERVE_MIB 64           /* below it 507, but for deletions */

@@ -280,8 +280,12 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     (void)snprintf(why, why_cap, "the state in %s cannot be opened", node->config.data);
     char log_dir[PATH_MAX];
     path_in(node, "log", log_dir);
-    struct segments_options options = {disk, log_dir, node->partitions_len,
-                                       (uint64_t)node->config.log_segment_mib << 20};
+    struct segments_options options = {disk,
+                                       log_dir,
+                                       node->partitions_len,
+                                       (uint64_t)node->config.log_segment_mib << 20,
+                                       .keep_bytes = (uint64_t)node->config.log_keep_mib << 20,
+                                       .reserve_bytes = (uint64_t)node->config.disk_reserve_mib << 20};
     TRY(segments_continue(&options, &recovery->scan, &node->segments));
     if (recovery->look.start == DURABLE_CRASHED || recovery->from_log) {
         TRY(durable_restore(node->config.data, &recovery->look));
