@@ -100,8 +100,10 @@ void group_release_held(struct group *group)
             group->options.ops->send(group->options.ctx, group, message);
         }
     }
-    group->held_len -= done;
-    memmove(group->held, group->held + done, group->held_len * sizeof *group->held);
+    if (done > 0) {
+        group->held_len -= done;
+        memmove(group->held, group->held + done, group->held_len * sizeof *group->held);
+    }
 }
 
 /* ---- in ---- */
