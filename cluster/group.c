@@ -355,7 +355,7 @@ static void forget_silent_leader(struct group *group)
     struct raft *raft = &group->raft;
     if (GUARD(3) && raft_state(raft) == RAFT_FOLLOWER && raft->follower_state.current_leader.id != 0 &&
         group->now_ns - group->heard_ns >= 2LL * group->options.election_ms * 1000000) {
-        raft->follower_state.current_leader.id = 0;
+        group_forget_leader(group);
     }
 }
 

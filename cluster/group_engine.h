@@ -80,6 +80,8 @@ enum err group_members_to_engine(struct bytes encoded, struct raft_configuration
 void group_send(struct group *group, const struct raft_message *message);
 /* The hard states of what is held may be synced now. */
 void group_release_held(struct group *group);
+/* Only as a follower. */
+void group_forget_leader(struct group *group);
 
 /* group_lease.c */
 void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns);

@@ -260,6 +260,16 @@ static enum err receive_append_result(struct group *group, const struct group_me
     return receive(group, &message);
 }
 
+/* With its address, or the engine would answer nobody once what it wrote for that leader is synced. */
+void group_forget_leader(struct group *group)
+{
+    struct raft *raft = &group->raft;
+    CHECK(raft_state(raft) == RAFT_FOLLOWER);
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+    raft->follower_state.current_leader.id = 0;
+}
+
 /* G9: a leader that was silent for a whole election time-out holds no lease any more: no need to wait
  * for our own, longer timer before another may be elected. */
 static void forget_expired_leader(struct group *group)
@@ -267,7 +277,7 @@ static void forget_expired_leader(struct group *group)
     struct raft *raft = &group->raft;
     if (GUARD(9) && raft_state(raft) == RAFT_FOLLOWER &&
         group->now_ns - group->heard_ns >= (int64_t)group->options.election_ms * 1000000) {
-        raft->follower_state.current_leader.id = 0;
+        group_forget_leader(group);
     }
 }
 
