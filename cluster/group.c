@@ -425,13 +425,22 @@ static enum err order_change(const struct group *group, const struct group_membe
     return changes == 1 && keeps_us && enough && out->len == to->len ? OK : ERR_BAD_REQUEST;
 }
 
-/* Before a voter goes, every one that stays must know of the membership it goes from. */
-static bool all_know(const struct group *group, const struct group_members *members)
+static bool is_voter(const struct group_members *members, uint64_t replica)
 {
-    for (unsigned i = 0; i < members->len; i++) {
-        const struct group_member *member = &members->list[i];
-        if (member->role == GROUP_VOTER && member->replica != group->options.replica &&
-            group_match_index(group, member->replica) < group->raft.configuration_committed_index) {
+    const struct group_member *member = group_members_find(members, replica);
+    return member != NULL && member->role == GROUP_VOTER;
+}
+
+/* Who becomes a voter must know that it is a member, or it would refuse its vote when it is needed.
+ * Before a voter goes, every one that stays must know of the membership it goes from. */
+static bool voters_know(const struct group *group, const struct group_members *from, const struct group_members *to)
+{
+    bool shrinks = voters_of(to) < voters_of(from);
+    for (unsigned i = 0; i < to->len; i++) {
+        uint64_t replica = to->list[i].replica;
+        bool must_know = is_voter(to, replica) && (shrinks || !is_voter(from, replica));
+        if (must_know && replica != group->options.replica &&
+            group_match_index(group, replica) < group->raft.configuration_committed_index) {
             return false;
         }
     }
@@ -459,8 +468,7 @@ enum err group_change(struct group *group, const struct group_members *members, 
         return propose_barrier(group);
     }
     group_members(group, &from);
-    bool shrinks = voters_of(&ordered) < voters_of(&from);
-    if (raft_commit_index(&group->raft) < group->own_index || (shrinks && !all_know(group, &ordered))) {
+    if (raft_commit_index(&group->raft) < group->own_index || !voters_know(group, &from, &ordered)) {
         return ERR_CONFLICT;
     }
     struct bytes payload = group_members_encode(&ordered);
