@@ -85,6 +85,9 @@ static void check_leader(struct replica *replica)
 {
     struct sim *sim = replica->sim;
     uint64_t term = group_term(replica->group);
+    if (replica->disk.term < term) {
+        return; /* a sole voter, whose term a power loss may still undo: nobody has heard of it */
+    }
     if (term >= sim->leaders_len) {
         size_t len = (size_t)term + 64;
         sim->leaders = mem_realloc(sim->leaders, len * sizeof *sim->leaders);
