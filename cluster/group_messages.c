@@ -130,6 +130,13 @@ static void free_entries(struct group_message *message, size_t from)
     message->entries = NULL;
 }
 
+/* G11: the engine takes the last entry of a message for its commit index when the leader's is beyond
+ * both; a message that was overtaken would set it back. */
+static uint64_t commit_for(const struct group *group, const struct group_message *message, uint64_t last)
+{
+    return GUARD(11) && last < raft_commit_index(&group->raft) ? 0 : message->commit;
+}
+
 /* Hands entries first ... first + n - 1 of the message to the engine; frees those it has no use for. */
 static enum err receive_piece(struct group *group, const struct group_message *whole, size_t first, size_t n)
 {
@@ -140,7 +147,7 @@ static enum err receive_piece(struct group *group, const struct group_message *w
     append->term = whole->term;
     append->prev_log_index = whole->index + first;
     append->prev_log_term = first == 0 ? whole->index_term : whole->entries[first - 1].term;
-    append->leader_commit = whole->commit;
+    append->leader_commit = commit_for(group, whole, whole->index + first + n);
     append->entries = entries;
     append->n_entries = (unsigned)n;
     for (size_t i = 0; i < n; i++) {
