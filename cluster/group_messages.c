@@ -219,12 +219,28 @@ static void note_leader(struct group *group, const struct group_message *message
     group->heard_stamp_ns = message->stamp_ns > group->heard_stamp_ns ? message->stamp_ns : group->heard_stamp_ns;
 }
 
+/* G12: to a leader of an old term the engine answers without setting the index; when the message was to
+ * begin at index 1 that is no refusal, and if the asker leads in our term by then, it takes whatever
+ * stands there for what we have. Our term is all it needs to learn. */
+static void answer_old_term(struct group *group, const struct group_message *message)
+{
+    struct raft_message answer = raft_message_of(message);
+    answer.type = RAFT_APPEND_ENTRIES_RESULT;
+    answer.append_entries_result = (struct raft_append_entries_result){.term = raft_current_term(&group->raft)};
+    group_send(group, &answer);
+}
+
 static enum err receive_append(struct group *group, struct group_message *message)
 {
     size_t first = 0;
     if (!is_sound_append(group, message)) {
         free_entries(message, 0);
         return ERR_CORRUPT;
+    }
+    if (GUARD(12) && message->term < raft_current_term(&group->raft)) {
+        answer_old_term(group, message);
+        free_entries(message, 0);
+        return OK;
     }
     note_leader(group, message);
     do {
