@@ -103,6 +103,7 @@ struct replica {
     enum replica_state state;
     struct group *group; /* when up */
     unsigned incarnation;
+    bool was_added; /* to the members once: an id is never used twice */
     bool paused;
     int64_t resume_ns, resume_slack_ns; /* after the pause messages may come before its own timers */
     struct sim_disk disk;

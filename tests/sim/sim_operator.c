@@ -24,8 +24,7 @@ static bool add_learner(struct sim *sim, struct group_members *members)
     }
     if (sim_chance(sim, 300)) { /* one that was started for an attempt that failed */
         for (uint64_t id = 1; id <= SIM_IDS; id++) {
-            if (sim->replicas[id].state == REPLICA_UP && sim->replicas[id].disk.written.len == 0 &&
-                group_members_find(members, id) == NULL) {
+            if (sim->replicas[id].state == REPLICA_UP && !sim->replicas[id].was_added) {
                 fresh = &sim->replicas[id];
             }
         }
@@ -105,9 +104,12 @@ static void on_retire(struct sim *sim, struct sim_event *event)
     }
 }
 
-/* Of the members before, those that are no longer wanted. */
-static void retire_later(struct sim *sim, const struct group_members *before, const struct group_members *after)
+/* Of the members before, those that are no longer wanted are switched off some day. */
+static void note_change(struct sim *sim, const struct group_members *before, const struct group_members *after)
 {
+    for (unsigned i = 0; i < after->len; i++) {
+        sim->replicas[after->list[i].replica].was_added = true;
+    }
     for (unsigned i = 0; i < before->len; i++) {
         uint64_t id = before->list[i].replica;
         if (group_members_find(after, id) == NULL) {
@@ -132,7 +134,7 @@ static void change_once(struct sim *sim, struct replica *leader)
               after.len, err);
     if (err == OK) {
         sim->stats.changes++;
-        retire_later(sim, &before, &after);
+        note_change(sim, &before, &after);
     }
     check_replica(leader);
 }

@@ -187,6 +187,7 @@ void sim_begin(struct sim *sim)
               members.len, sim->plan.election_ms, sim->plan.drop_permille, sim->plan.double_permille,
               sim->plan.late_permille, sim->plan.delay_us_max, sim->plan.disk_us_max, sim->plan.apply_us_max);
     for (unsigned i = 0; i < members.len; i++) {
+        sim->replicas[members.list[i].replica].was_added = true;
         replica_found(&sim->replicas[members.list[i].replica], &members);
     }
     sim->chaos_ends_ns = sim->now_ns + sim->plan.chaos_ns;
@@ -219,6 +220,29 @@ static bool is_settled(struct sim *sim)
     return true;
 }
 
+static void describe(const struct sim *sim)
+{
+    for (uint64_t id = 1; id <= SIM_IDS; id++) {
+        const struct replica *replica = &sim->replicas[id];
+        struct group_members members = {0};
+        if (replica->state != REPLICA_UP) {
+            continue;
+        }
+        group_members(replica->group, &members);
+        fprintf(stderr, "replica %llu: term %llu leader %llu applied %llu commit %llu last %llu%s, members",
+                (unsigned long long)id, (unsigned long long)group_term(replica->group),
+                (unsigned long long)group_leader(replica->group), (unsigned long long)replica->applied,
+                (unsigned long long)group_commit_index(replica->group),
+                (unsigned long long)group_last_index(replica->group),
+                group_is_changing(replica->group) ? ", changing" : "");
+        for (unsigned i = 0; i < members.len; i++) {
+            fprintf(stderr, " %s%llu", members.list[i].role == GROUP_VOTER ? "" : "learner ",
+                    (unsigned long long)members.list[i].replica);
+        }
+        fprintf(stderr, "\n");
+    }
+}
+
 void sim_settle(struct sim *sim)
 {
     int64_t began_ns = sim->now_ns;
@@ -233,6 +257,7 @@ void sim_settle(struct sim *sim)
     }
     while (!is_settled(sim)) {
         if (sim->now_ns - began_ns > SETTLE_S * SIM_S) {
+            describe(sim);
             sim_fail(sim, "not settled after %d s of calm: %s, %llu acknowledged since", SETTLE_S,
                      sim_leader(sim) == NULL ? "no leader" : "a leader", (unsigned long long)sim->calm_acks);
         }
