@@ -1,11 +1,14 @@
 /* Looks for faults in a group of replicas by random runs in virtual time (sim.h).
  *   group_sim [--seed N] [--runs N] [--verbose]     runs N, N + 1, ...; the first one twice, to the same end
+ *   group_sim --without G --runs N                  without guard G, 0: the quarantine; is it found out?
  *   group_sim --failover KILLS [--seed N]           how long a group is without a leader */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/sim/sim.h"
+
+unsigned group_without; /* guards taken out of the group, by bit */
 
 static uint64_t running_seed;
 
@@ -81,10 +84,13 @@ int main(int argc, char **argv)
             seed = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--runs") == 0 && has_value) {
             runs = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--without") == 0 && has_value) {
+            group_without |= 1U << strtoul(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--failover") == 0 && has_value) {
             kills = (unsigned)strtoul(argv[++i], NULL, 10);
         } else {
-            fprintf(stderr, "usage: group_sim [--seed N] [--runs N] [--verbose] [--failover KILLS]\n");
+            fprintf(stderr,
+                    "usage: group_sim [--seed N] [--runs N] [--verbose] [--without GUARD] [--failover KILLS]\n");
             return 2;
         }
     }
