@@ -48,6 +48,7 @@ void queue_close(struct sim_queue *queue);
 struct sim_log {
     struct group_entry *list;
     size_t len, cap;
+    uint64_t change; /* index of the newest membership, or 0 */
 };
 
 struct disk_write {
@@ -122,7 +123,7 @@ struct replica {
     struct read_wait *reads;
     size_t reads_len, reads_cap;
     /* what the checks saw last */
-    uint64_t commit_seen, term_seen;
+    uint64_t commit_seen, term_seen, change_seen;
     bool leader_seen;
 };
 
@@ -200,6 +201,8 @@ void sim_at(struct sim *sim, int64_t delay_ns, void (*run)(struct sim *, struct 
             uint64_t arg, void *data);
 /* Ends the process with the seed. */
 _Noreturn void sim_fail(struct sim *sim, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* What each replica that is up thinks, to stderr. */
+void sim_describe(const struct sim *sim);
 void sim_trace(const struct sim *sim, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 uint64_t sim_below(struct sim *sim, uint64_t bound);
@@ -230,7 +233,7 @@ void check_replica(struct replica *replica);
 void check_send(struct replica *replica, const struct group_message *message);
 /* A client has seen the state at index. */
 void check_visible(struct sim *sim, uint64_t index);
-/* Everything acknowledged is there once; equal logs on all members. */
+/* When all is settled. */
 void check_end(struct sim *sim);
 const struct group_entry *check_committed(const struct sim *sim, uint64_t index); /* NULL: not known */
 /* The newest membership that is known to be committed, up to index. */

@@ -118,6 +118,28 @@ static void check_lease(struct replica *replica)
     }
 }
 
+/* The membership in force is the newest one in the log, committed or not. */
+static void check_members(struct replica *replica)
+{
+    struct group_members own, logged = {0};
+    uint64_t change = replica->disk.written.change;
+    group_members(replica->group, &own);
+    if (change > 0) {
+        CHECK(group_members_decode(replica->disk.written.list[change - 1].payload, &logged) == OK);
+    }
+    bool same = own.len == logged.len;
+    for (unsigned i = 0; same && i < own.len; i++) {
+        const struct group_member *member = group_members_find(&logged, own.list[i].replica);
+        same = member != NULL && member->role == own.list[i].role;
+    }
+    if (!same) {
+        sim_describe(replica->sim);
+        sim_fail(replica->sim, "replica %llu is in another membership than that of its entry %llu",
+                 (unsigned long long)replica->id, (unsigned long long)change);
+    }
+    replica->change_seen = change;
+}
+
 void check_replica(struct replica *replica)
 {
     struct sim *sim = replica->sim;
@@ -132,6 +154,9 @@ void check_replica(struct replica *replica)
     }
     replica->term_seen = term;
     check_history(replica);
+    if (replica->disk.written.change != replica->change_seen || sim->stats.events % 64 == 0) {
+        check_members(replica);
+    }
     if (group_is_leader(replica->group)) {
         check_leader(replica);
         check_lease(replica);
@@ -180,26 +205,14 @@ void check_visible(struct sim *sim, uint64_t index)
 
 void check_end(struct sim *sim)
 {
+    for (uint64_t id = 1; id <= SIM_IDS; id++) {
+        if (sim->replicas[id].state == REPLICA_UP) {
+            check_members(&sim->replicas[id]);
+        }
+    }
     for (uint64_t id = 0; id < sim->ids_len; id++) {
         if (sim->ids[id] == SUBMISSION_ACKNOWLEDGED) {
             sim->stats.acks++;
-        }
-    }
-    struct group_members members;
-    const struct group_entry *change = check_newest_change(sim, sim->history_len);
-    CHECK(group_members_decode(change->payload, &members) == OK);
-    for (unsigned i = 0; i < members.len; i++) {
-        const struct replica *replica = &sim->replicas[members.list[i].replica];
-        struct group_members own;
-        group_members(replica->group, &own);
-        bool same = own.len == members.len && !group_is_changing(replica->group);
-        for (unsigned m = 0; same && m < members.len; m++) {
-            const struct group_member *member = group_members_find(&own, members.list[m].replica);
-            same = member != NULL && member->role == members.list[m].role;
-        }
-        if (!same) {
-            sim_fail(sim, "replica %llu ends with another membership than that of entry %llu",
-                     (unsigned long long)replica->id, (unsigned long long)change->index);
         }
     }
 }

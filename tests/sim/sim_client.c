@@ -77,8 +77,9 @@ static void on_submit(struct sim *sim, struct sim_event *event)
     if (replica != NULL && replica_runs(replica)) {
         submit_to(replica);
     }
+    int64_t wait_ns = sim_wait_ns(sim, sim->plan.submit_ms_mean);
     if (!sim->quiet) {
-        sim_at(sim, sim_wait_ns(sim, sim->plan.submit_ms_mean), on_submit, NULL, 0, NULL);
+        sim_at(sim, wait_ns < 2 * SIM_S ? wait_ns : 2 * SIM_S, on_submit, NULL, 0, NULL);
     }
 }
 

@@ -12,6 +12,10 @@ void log_put(struct sim_log *log, const struct group_entry *entry)
     }
     log->list[entry->index - 1] = *entry;
     log->len = entry->index;
+    log->change = entry->kind == ENTRY_CHANGE ? entry->index : log->change;
+    while (log->change > log->len || (log->change > 0 && log->list[log->change - 1].kind != ENTRY_CHANGE)) {
+        log->change--; /* it was replaced */
+    }
 }
 
 static void start_sync(struct replica *replica);
@@ -129,6 +133,7 @@ void disk_crash(struct replica *replica)
     disk->pending_len = disk->syncing = 0;
     disk->number = 0;
     disk->written.len = 0;
+    disk->written.change = 0;
     for (size_t i = 0; i < disk->synced.len; i++) {
         log_put(&disk->written, &disk->synced.list[i]);
     }

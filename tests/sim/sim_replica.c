@@ -174,6 +174,7 @@ void replica_start(struct replica *replica)
     replica->handed = replica->durable = replica->applied;
     replica->commit_seen = replica->applied;
     replica->term_seen = replica->disk.term;
+    replica->change_seen = 0;
     replica->leader_seen = replica->paused = replica->apply_scheduled = false;
     struct group_options options = {.replica = replica->id,
                                     .election_ms = sim->plan.election_ms,

@@ -220,7 +220,7 @@ static bool is_settled(struct sim *sim)
     return true;
 }
 
-static void describe(const struct sim *sim)
+void sim_describe(const struct sim *sim)
 {
     for (uint64_t id = 1; id <= SIM_IDS; id++) {
         const struct replica *replica = &sim->replicas[id];
@@ -257,7 +257,7 @@ void sim_settle(struct sim *sim)
     }
     while (!is_settled(sim)) {
         if (sim->now_ns - began_ns > SETTLE_S * SIM_S) {
-            describe(sim);
+            sim_describe(sim);
             sim_fail(sim, "not settled after %d s of calm: %s, %llu acknowledged since", SETTLE_S,
                      sim_leader(sim) == NULL ? "no leader" : "a leader", (unsigned long long)sim->calm_acks);
         }
