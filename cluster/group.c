@@ -155,9 +155,24 @@ static int settle_membership(struct group *group)
     return step_once(group, &event);
 }
 
+/* What this log is known to share with the leader's, and the leader has committed, is committed. */
+static void take_hint(struct group *group)
+{
+    struct raft *raft = &group->raft;
+    if (raft_state(raft) != RAFT_FOLLOWER || group->hint_term != raft->current_term) {
+        return;
+    }
+    uint64_t match = raft->follower_state.match;
+    uint64_t commit = match < group->hint_index ? match : group->hint_index;
+    if (commit > raft->commit_index) {
+        raft->commit_index = commit;
+    }
+}
+
 int group_step(struct group *group, struct raft_event *event)
 {
     int rc = step_once(group, event);
+    take_hint(group);
     if (rc == 0) {
         rc = settle_membership(group);
     }
@@ -498,6 +513,19 @@ enum err group_change(struct group *group, const struct group_members *members, 
     }
     struct bytes payload = group_members_encode(&ordered);
     return submit(group, RAFT_CHANGE, &payload, 1) == 0 ? OK : ERR_CONFLICT;
+}
+
+void group_hint_commit(struct group *group, uint64_t term, uint64_t index, int64_t now_ns)
+{
+    group->now_ns = now_ns;
+    if (term > group->hint_term || (term == group->hint_term && index > group->hint_index)) {
+        group->hint_term = term;
+        group->hint_index = index;
+        take_hint(group);
+        CHECK(settle_membership(group) == 0);
+        update_role(group);
+        hand_over(group);
+    }
 }
 
 void group_forget(struct group *group, uint64_t index, int64_t now_ns)

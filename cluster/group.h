@@ -115,7 +115,7 @@ struct group_start {
     uint64_t applied_index, applied_term; /* of the state; 0 when nothing was applied */
     struct bytes configuration;           /* in force at applied_index */
     uint64_t configuration_index;
-    uint64_t first_index;                 /* of the oldest entry the log still has, when there are runs */
+    uint64_t first_index;   /* of the oldest entry the log still has, when there are runs */
     struct group_run *runs; /* of first_index ... applied_index; borrowed */
     size_t runs_len;
     struct group_entry *entries; /* after applied_index, synced; payloads are taken over */
@@ -153,6 +153,9 @@ enum err group_transfer(struct group *group, uint64_t replica, int64_t now_ns) M
  * yet (a barrier is proposed: try again); ERR_BAD_REQUEST: more than one change, our own removal or
  * demotion, or fewer than two voters where there were two. */
 enum err group_change(struct group *group, const struct group_members *members, int64_t now_ns) MUST_USE;
+/* The leader of that term says, beside its messages, that it has committed up to index: a follower need
+ * not wait for the next one to apply it. */
+void group_hint_commit(struct group *group, uint64_t term, uint64_t index, int64_t now_ns);
 /* Entries at or below index are no longer in the log. */
 void group_forget(struct group *group, uint64_t index, int64_t now_ns);
 

@@ -50,7 +50,8 @@ struct group {
     int64_t heard_ns;    /* when the leader was heard last */
     uint64_t heard_term; /* in which term */
     int64_t heard_stamp_ns;
-    uint64_t disrupt_term; /* the term that a TimeoutNow allows us to disrupt */
+    uint64_t hint_term, hint_index; /* committed, as its leader has said */
+    uint64_t disrupt_term;          /* the term that a TimeoutNow allows us to disrupt */
     int64_t quarantine_ends_ns;
 
     /* As a leader: the newest stamp that came back from each, in stamps_term. */

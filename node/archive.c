@@ -73,7 +73,7 @@ static int backup(const char *data, const char *path, const uint8_t *key)
     struct identity identity;
     struct state *state;
     char state_dir[PATH_MAX], why[512] = "";
-    enum err err = identity_read(disk_posix(), data, &identity);
+    enum err err = identity_read(disk_posix(), data, "identity", &identity);
     if (err != OK) {
         return fail("the data directory has no identity that can be read", err);
     }
@@ -200,22 +200,34 @@ static void no_record(void *ctx, const struct segment_record *record)
     (void)record;
 }
 
-/* A log that begins where the backup ends. */
-static enum err begin_log(const struct restore *restore)
+/* A log that begins where the backup ends, with the membership of the new cluster: this node alone. */
+static enum err begin_log(const struct restore *restore, const struct identity *identity)
 {
     char path[PATH_MAX], why[256];
     struct segments *log;
+    struct bytes alone = group_members_encode(&identity->founders);
     (void)snprintf(path, sizeof path, "%s/log", restore->data);
     struct segments_options options = {disk_posix(), path, restore->manifest->partitions,
                                        (uint64_t)LIMIT_SEGMENT_MIB_MIN << 20};
-    TRY(segments_open(&options, no_record, NULL, &log, why, sizeof why));
-    enum err err = OK;
+    enum err err = segments_open(&options, no_record, NULL, &log, why, sizeof why);
+    if (err != OK) {
+        free((void *)(uintptr_t)alone.ptr);
+        return err;
+    }
     for (uint16_t g = 0; g < restore->manifest->partitions && err == OK; g++) {
         const struct state_partition *book = &restore->manifest->books[g];
+        struct segment_record change = {.type = RECORD_ENTRY,
+                                        .kind = ENTRY_CHANGE,
+                                        .group = g,
+                                        .index = book->applied_index + 1,
+                                        .term = book->applied_term + 1,
+                                        .payload = alone};
         err = segments_begin_group(log, g, book->applied_term + 1, book->applied_index, book->applied_term);
+        err = err == OK ? segments_add(log, &change) : err;
     }
     err = err == OK ? segments_commit(log) : err;
     segments_close(log);
+    free((void *)(uintptr_t)alone.ptr);
     return err;
 }
 
@@ -261,6 +273,8 @@ static enum err write_directory(struct restore *restore, const char *path, const
 {
     struct backup_manifest manifest;
     struct backup_sink sink = {restore_begin, restore_row, restore};
+    struct identity identity;
+    int64_t now_ms = clock_wall_ms(clock_system());
     char mark[PATH_MAX];
     struct disk *disk = disk_posix();
     TRY(disk->make_dir(disk, restore->data));
@@ -270,10 +284,12 @@ static enum err write_directory(struct restore *restore, const char *path, const
     (void)snprintf(why, cap, "the data directory %.200s cannot be written", restore->data);
     (void)snprintf(mark, sizeof mark, "%s/" RESTORE_MARK, restore->data);
     enum err err = finish_state(restore);
-    err = err == OK ? begin_log(restore) : err;
+    identity_draw(&identity, now_ms);
+    identity_found_alone(&identity, manifest.partitions - 1, "", now_ms);
+    err = err == OK ? begin_log(restore, &identity) : err;
     err = err == OK ? disk_replace(disk, restore->data, "lock", BYTES_NONE) : err;
     if (err == OK) {
-        err = identity_found(disk, restore->data, manifest.partitions - 1, clock_wall_ms(clock_system()));
+        err = identity_write(disk, restore->data, "identity", &identity);
     }
     err = err == OK ? disk->remove(disk, mark) : err;
     err = err == OK ? disk->sync_dir(disk, restore->data) : err;

@@ -5,6 +5,7 @@
 #include "node/command.h"
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
+#include "node/forward.h"
 #include "node/guard.h"
 
 static void run_script(struct call *call);
@@ -92,11 +93,35 @@ static enum err renew_snapshot(struct node_worker *worker)
     return OK;
 }
 
+/* Led here: what is committed now. Led elsewhere: the question to its leader. */
+static void sample(struct call *call, unsigned partition, struct read_point *point)
+{
+    struct partition *from = &call->worker->node->partitions[partition];
+    if (atomic_load_explicit(&from->leader, memory_order_relaxed)) {
+        *point = (struct read_point){.index = partition_read_index(from)};
+    } else {
+        *point = (struct read_point){.ask = forward_ask(call->worker, partition)};
+    }
+}
+
+static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
+{
+    struct partition *partition = &call->worker->node->partitions[p];
+    bool leader = atomic_load_explicit(&partition->leader, memory_order_relaxed);
+    if (leader != (point->ask == 0)) {
+        sample(call, p, point); /* leadership came or went: an index sampled later serves as well */
+    }
+    if (point->ask == 0 ? !partition_is_confirmed(partition, call->read_began_ns)
+                        : !forward_answered(call->worker, p, point->ask, &point->index)) {
+        return false;
+    }
+    return atomic_load_explicit(&partition->applied, memory_order_acquire) >= point->index;
+}
+
 static bool all_fresh(struct call *call)
 {
-    struct node *node = call->worker->node;
     for (unsigned p = call->read_first; p <= call->read_last; p++) {
-        if (!partition_is_fresh(&node->partitions[p], call->read_index[p - call->read_first])) {
+        if (!is_fresh(call, p, &call->read_points[p - call->read_first])) {
             return false;
         }
     }
@@ -106,23 +131,23 @@ static bool all_fresh(struct call *call)
 /* Samples how far the read must see; it may run when that much is applied here. */
 static bool begin_read(struct call *call, unsigned first, unsigned last)
 {
-    struct node *node = call->worker->node;
-    uint64_t one;
+    struct read_point one;
     call->read_first = first;
     call->read_last = last;
     if (call->local) {
         return true; /* this replica as it is */
     }
-    call->read_index = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_index);
+    call->read_began_ns = clock_boot_ns(call->worker->node->clock);
+    call->read_points = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_points);
     for (unsigned p = first; p <= last; p++) {
-        call->read_index[p - first] = partition_read_index(&node->partitions[p]);
+        sample(call, p, &call->read_points[p - first]);
     }
     if (all_fresh(call)) {
         return true;
     }
     if (first == last) {
-        call->read_index = arena_alloc(call->arena, sizeof *call->read_index);
-        *call->read_index = one;
+        call->read_points = arena_alloc(call->arena, sizeof one);
+        *call->read_points = one;
     }
     call->reading = true;
     list_add_tail(&call->worker->read_waiters, &call->waiting);
@@ -226,6 +251,7 @@ static void command_done(struct submission *submission)
         return;
     }
     call->submission = NULL;
+    call->by = submission->by;
     timers_clear(&call->worker->worker.timers, &call->deadline);
     struct outcome *outcome = submission->outcome;
     call->script.err = submission->err != OK ? submission->err : outcome->err;
@@ -236,9 +262,9 @@ static void command_done(struct submission *submission)
         call->replayed = call->replayed || outcome->replayed;
     }
     if (call->script.err == ERR_INVALID_FIELDS) {
-        call->reply.pointer = call->script.answer.pointer;
-        call->reply.code = call->script.answer.code;
-        call->reply.detail = call->script.answer.detail;
+        call->reply.pointer = arena_text(call->arena, call->script.answer.pointer);
+        call->reply.code = arena_text(call->arena, call->script.answer.code);
+        call->reply.detail = arena_text(call->arena, call->script.answer.detail);
     }
     submission_free(submission);
     run_script(call);
@@ -394,7 +420,7 @@ static bool begins_waiting(struct call *call)
 {
     if (call->submission != NULL) {
         set_deadline(call, LIMIT_COMMIT_MS);
-        partition_submit(call->submission);
+        forward_submit(call->submission);
         return true;
     }
     if (call->work != NULL) {

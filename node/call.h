@@ -9,6 +9,12 @@
 
 struct password_work;
 
+/* How far a read must see of one partition. */
+struct read_point {
+    uint64_t ask; /* 0: led here, index is what was committed; else the question to its leader */
+    uint64_t index;
+};
+
 struct call {
     /* Set by the owner before call_start; memory of it lives until done. */
     struct node_worker *worker;
@@ -27,6 +33,7 @@ struct call {
     enum err err;
     struct reply reply;
     bool replayed;
+    uint64_t by; /* replica of the node that did the work; 0: this one */
     /* Its own. */
     struct list link;
     struct script script;
@@ -34,7 +41,8 @@ struct call {
     bool finished;
     struct list waiting;            /* in worker->read_waiters */
     unsigned read_first, read_last; /* partitions a read waits for */
-    uint64_t *read_index;
+    struct read_point *read_points;
+    int64_t read_began_ns;
     bool reading;
     struct submission *submission;
     struct password_work *work;

@@ -53,3 +53,25 @@ int64_t command_stamped(struct bytes payload)
     }
     return stamped_ms;
 }
+
+const struct op *command_op(struct bytes payload)
+{
+    const struct kind *kind = payload.len < COMMAND_HEAD_BYTES ? NULL : kind_find(payload.ptr[1]);
+    return kind == NULL ? NULL : kind_op(kind, payload.ptr[2]);
+}
+
+enum err command_check(struct bytes payload)
+{
+    struct command command;
+    struct arena arena = {0};
+    const struct op *op = command_op(payload);
+    enum err err = command_decode(payload, &command);
+    if (err == OK && (op == NULL || op->reduce == NULL)) {
+        err = ERR_CORRUPT;
+    }
+    if (err == OK && op->in != NULL) {
+        err = field_unpack(op->in, command.params, arena_zalloc(&arena, op->in_size));
+    }
+    arena_close(&arena);
+    return err;
+}

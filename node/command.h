@@ -35,5 +35,9 @@ enum err command_decode(struct bytes payload, struct command *out) MUST_USE;
 /* The proposer's stamp, in place. */
 void command_stamp(struct bytes payload, int64_t stamped_ms);
 int64_t command_stamped(struct bytes payload);
+/* One that comes from another node: known, and its parameters are in order. Errors: ERR_CORRUPT. */
+enum err command_check(struct bytes payload) MUST_USE;
+/* The operation of a command that was checked or made here. */
+const struct op *command_op(struct bytes payload);
 
 #endif

@@ -6,7 +6,7 @@
 #include "node/base/bytes.h"
 #include "node/base/err.h"
 
-enum { CONFIG_LISTENS = 8, CONFIG_TEXT = 256 };
+enum { CONFIG_LISTENS = 8, CONFIG_TEXT = 256, CONFIG_JOIN = CONFIG_TEXT };
 
 struct config {
     char data[CONFIG_TEXT], backup_dir[CONFIG_TEXT], backup_key_file[CONFIG_TEXT];
@@ -14,11 +14,13 @@ struct config {
     unsigned listen_len;
     char log_level[CONFIG_TEXT], log_file[CONFIG_TEXT], config_file[CONFIG_TEXT];
     char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
+    char peer_listen[CONFIG_TEXT], advertise[CONFIG_TEXT], secret_file[CONFIG_TEXT];
+    char join[CONFIG_JOIN]; /* addresses of peers, separated by commas */
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;
     int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, backup_every_s, backup_keep,
         disk_reserve_mib, log_segment_mib, actor_idle_ms;
-    bool print_config;
+    bool print_config, found;
 };
 
 /* On failure prints what is wrong to stderr. Errors: ERR_BAD_REQUEST. */

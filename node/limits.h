@@ -21,7 +21,7 @@
 
 /* The request path. */
 #define LIMIT_COMMIT_MS 8000        /* a command not answered by then: 504 */
-#define LIMIT_READ_MS 4000          /* a read barrier not passed by then: 503 */
+#define LIMIT_READ_MS 1800          /* a read barrier not passed by then: 503 no_quorum */
 #define LIMIT_COMPUTE_MS 30000      /* a hash not computed by then: 504 */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */
@@ -38,6 +38,21 @@
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
 #define LIMIT_EXPIRE_STEP 16 /* expired rows erased with each command */
+
+/* Between nodes. */
+#define LIMIT_PEERS 64                       /* nodes of a cluster */
+#define LIMIT_PEER_RETRY_MS 500              /* between attempts to reach a node, at most */
+#define LIMIT_PEER_CONNECT_MS 2000           /* from a connection to its hello */
+#define LIMIT_PEER_SILENCE_MS 1000           /* sent and not acknowledged by then: the connection is given up */
+#define LIMIT_PEER_FRAME_BYTES (1024 * 1024) /* gathered in a turn before it is sent */
+#define LIMIT_PEER_QUEUE_BYTES (64ULL << 20) /* waiting on one connection: then messages are dropped */
+#define LIMIT_PEER_CONNECTIONS 1024          /* of nodes to one worker: further ones are closed */
+#define LIMIT_PEER_KEEP_MS 10000             /* an address nobody speaks of is forgotten */
+#define LIMIT_KEEP_BYTES (1024 * 1024)       /* newest entries of a partition kept in memory for replicas */
+#define LIMIT_APPEND_BYTES (1024 * 1024)     /* entries in one message to a replica, if more than one */
+#define LIMIT_RETRY_MS 1800                  /* a command that reaches no leader by then: 503 no_quorum */
+#define LIMIT_OPEN_ASKS 4096                 /* questions of others that wait for a majority, a worker */
+#define LIMIT_RESEND_MS 700                  /* a forwarded command without an answer is sent again */
 
 /* Pages and scans. */
 #define LIMIT_PAGE 200

@@ -16,18 +16,21 @@
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
 #include "node/flow.h"
+#include "node/forward.h"
 #include "node/guard.h"
 #include "node/identity.h"
+#include "node/join.h"
 #include "node/metrics.h"
 #include "node/pages.h"
 #include "node/partition.h"
+#include "node/peers.h"
 #include "node/recovery.h"
 #include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
 #include "node/upkeep.h"
 
-enum { TICK_MS = 20, REPLICA = 1, DRAIN_MS = 10000, READY_MS = 20000 };
+enum { TICK_MS = 10, DRAIN_MS = 10000, READY_MS = 20000 };
 
 /* ---- the turn ---- */
 
@@ -46,6 +49,8 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
         partition_turn_end(container_of(link, struct partition, link));
     }
     node_worker_flush_log(worker);
+    forward_turn_end(worker);
+    peer_net_flush(&worker->peers);
     if (worker->reader_seq != 0) {
         state_reader_reset(worker->reader);
         worker->reader_seq = 0;
@@ -60,6 +65,7 @@ static void on_tick(struct timer *timer)
     {
         partition_tick(container_of(link, struct partition, link));
     }
+    forward_tick(worker);
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
 
@@ -120,12 +126,16 @@ static enum err log_founding(struct node *node, uint16_t group, const struct gro
  * finished: as long as nothing was ever proposed, a group without entries was never founded. */
 static enum err found_groups(struct node *node, struct recovery *recovery)
 {
+    struct identity identity;
+    TRY(identity_read(disk_posix(), node->config.data, "identity", &identity));
+    if (identity.founders.len == 0) {
+        return OK; /* it joined: its groups come from the others */
+    }
     for (uint16_t g = 0; g < node->partitions_len; g++) {
         if (recovery->last[g] > 1) {
             return OK;
         }
     }
-    struct group_members founders = {.len = 1, .list[0] = {.replica = REPLICA, .role = GROUP_VOTER}};
     for (uint16_t g = 0; g < node->partitions_len; g++) {
         struct group_start *start = &recovery->starts[g];
         if (recovery->last[g] == 1) {
@@ -133,7 +143,7 @@ static enum err found_groups(struct node *node, struct recovery *recovery)
         }
         start->term = start->term > 1 ? start->term : 1;
         start->entries = mem_alloc(sizeof *start->entries);
-        start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_members_encode(&founders)};
+        start->entries[0] = (struct group_entry){1, 1, ENTRY_CHANGE, group_members_encode(&identity.founders)};
         start->entries_len = 1;
         recovery->last[g] = 1;
         TRY(log_founding(node, g, start));
@@ -176,11 +186,23 @@ static void on_damaged(void *ctx, unsigned partition)
     damage_add(node->damage, DAMAGE_STATE, (int)partition, text);
 }
 
+/* A new node draws its id; without --join it is a cluster of its own at once. */
+static enum err begin_identity(struct node *node, struct identity *out)
+{
+    const struct config *config = &node->config;
+    int64_t now_ms = clock_wall_ms(node->clock);
+    identity_draw(out, now_ms);
+    if (config->join[0] == 0) {
+        identity_found_alone(out, (unsigned)config->partitions, config->advertise, now_ms);
+    }
+    return identity_write(disk_posix(), config->data, "identity", out);
+}
+
 static enum err load_identity(struct node *node, char *why, size_t why_cap)
 {
     struct identity identity;
     struct disk *disk = disk_posix();
-    enum err err = identity_read(disk, node->config.data, &identity);
+    enum err err = identity_read(disk, node->config.data, "identity", &identity);
     char log[PATH_MAX], state[PATH_MAX], unfinished[PATH_MAX];
     path_in(node, "log", log);
     path_in(node, "state", state);
@@ -194,13 +216,16 @@ static enum err load_identity(struct node *node, char *why, size_t why_cap)
     }
     if (err == ERR_NOT_FOUND) {
         (void)snprintf(why, why_cap, "the file %s/identity cannot be written", node->config.data);
-        TRY(identity_found(disk, node->config.data, (unsigned)node->config.partitions, clock_wall_ms(node->clock)));
-        err = identity_read(disk, node->config.data, &identity);
+        err = begin_identity(node, &identity);
+    }
+    if (err == OK && id_is_none(identity.cluster)) {
+        TRY(join_run(&node->config, node->log, &identity, why, why_cap));
     }
     (void)snprintf(why, why_cap, "the file %s/identity is damaged or missing", node->config.data);
     TRY(err);
     node->id = identity.node;
     node->cluster_id = identity.cluster;
+    node->replica = replica_of(identity.node);
     id_format(node->id, node->name);
     node->data_partitions = identity.partitions;
     node->partitions_len = identity.partitions + 1;
@@ -295,6 +320,7 @@ static void init_worker(struct node *node, unsigned index)
     list_init(&worker->resumed);
     list_init(&worker->calls);
     worker->tokens = token_cache_new();
+    forward_init(worker);
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
     struct http_handler handler = request_handler(worker);
@@ -337,7 +363,11 @@ static enum err start_groups(struct node *node, struct recovery *recovery)
             return err;
         }
         recovery->starts[g].entries_len = 0; /* the payloads are the group's now */
+        partition_note_members(&node->partitions[g]);
     }
+    struct group_members members;
+    group_members(node->partitions[0].group, &members);
+    node->alone = members.len == 1;
     return OK;
 }
 
@@ -351,25 +381,20 @@ static enum err start_hashers(struct node *node)
     return job.err;
 }
 
-/* A system group without a signing key gets its first one from whoever leads it. */
 static void drop_submission(struct submission *submission)
 {
     submission_free(submission);
 }
 
-static void propose_key(struct worker *base, struct message *message)
+/* A system group without a signing key gets its first one from whoever leads it. */
+static void propose_key(struct node_worker *worker)
 {
-    struct node_worker *worker = node_worker_of(base);
     struct node *node = worker->node;
     struct signing_key key = {0};
     struct buf params = {0};
     uint8_t public[crypto_sign_PUBLICKEYBYTES], secret[crypto_sign_SECRETKEYBYTES];
     char kid[ID_TEXT_BYTES];
-    free(message);
-    if (keyring_can_sign(node->keyring)) {
-        return;
-    }
-    struct id id = id_make(clock_wall_ms(node->clock), 0, random_u64(&base->random));
+    struct id id = id_make(clock_wall_ms(node->clock), 0, random_u64(&worker->worker.random));
     id_format(id, kid);
     CHECK(crypto_sign_keypair(public, secret) == 0);
     FIELD_SET(signing_key_fields, &key, struct signing_key, kid, bytes_of(kid, sizeof kid));
@@ -386,14 +411,25 @@ static void propose_key(struct worker *base, struct message *message)
     buf_free(&params);
     submission->from = worker;
     submission->done = drop_submission;
-    partition_submit(submission);
+    forward_submit(submission);
+}
+
+void node_tend_keys(struct node_worker *worker)
+{
+    struct node *node = worker->node;
+    struct partition *system = &node->partitions[0];
+    if (system->home == worker && atomic_load(&system->leader) && !keyring_can_sign(node->keyring) &&
+        partition_is_confirmed(system, clock_boot_ns(node->clock)) &&
+        atomic_load(&system->applied) == atomic_load(&system->last)) {
+        propose_key(worker);
+    }
 }
 
 static bool is_led(struct node *node)
 {
     unsigned led = 0;
     for (unsigned p = 0; p < node->partitions_len; p++) {
-        led += atomic_load(&node->partitions[p].leader);
+        led += atomic_load(&node->partitions[p].leader_replica) != 0;
     }
     return led == node->partitions_len;
 }
@@ -412,10 +448,7 @@ static bool has_applied(struct node *node)
 
 static bool wait_until_ready(struct node *node)
 {
-    struct message *message = mem_zalloc(sizeof *message);
     int64_t until = clock_boot_ms(node->clock) + READY_MS;
-    message->run = propose_key;
-    worker_post(&node->partitions[0].home->worker, message);
     while (clock_boot_ms(node->clock) < until) {
         if (is_led(node) && has_applied(node) && keyring_can_sign(node->keyring)) {
             return true; /* a full disk, say, is no reason not to serve reads */
@@ -454,6 +487,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     for (unsigned w = 0; w < node->workers_len; w++) {
         init_worker(node, w);
     }
+    node->peers = peers_new(node);
     node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
@@ -471,6 +505,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     (void)snprintf(why, why_cap, "the processes that hash passwords cannot be started, or have not enough memory");
     TRY(start_hashers(node));
     TRY(listen_all(node, why, why_cap));
+    TRY(peers_open(node, why, why_cap));
     node->backups = damaged ? NULL : backups_new(&node->config, node->log);
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (!damaged) {
@@ -480,7 +515,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
         worker_start(&node->workers[w].worker);
     }
     (void)snprintf(why, why_cap, "the node did not become ready");
-    return damaged || wait_until_ready(node) ? OK : ERR_TIMEOUT;
+    return damaged || !node->alone || wait_until_ready(node) ? OK : ERR_TIMEOUT;
 }
 
 enum err node_start(const struct config *config, struct log *log, struct node **out, char *out_why, size_t why_cap)
@@ -518,6 +553,7 @@ static void close_worker(struct worker *base, struct message *message)
     struct node_worker *worker = node_worker_of(base);
     upkeep_stop(worker);
     http_server_close(&worker->server);
+    peer_net_close(&worker->peers);
     timers_clear(&base->timers, &worker->tick);
     free(message);
 }
@@ -581,6 +617,7 @@ static void free_node(struct node *node)
     }
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
+        forward_close(worker);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
         requests_close(worker);
@@ -597,6 +634,7 @@ static void free_node(struct node *node)
     router_free(node->router);
     metrics_free(node->metrics);
     damage_free(node->damage);
+    peers_free(node->peers);
     free(node->partitions);
     free(node->workers);
     free(node);

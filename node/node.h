@@ -9,6 +9,7 @@
 #include "node/config.h"
 #include "node/http/server.h"
 #include "node/loop/worker.h"
+#include "node/peer_net.h"
 #include "storage/durable.h"
 #include "storage/log_writer.h"
 #include "storage/segments.h"
@@ -17,10 +18,12 @@
 
 struct backups;
 struct damage;
+struct forwards;
 struct guard;
 struct hashers;
 struct keyring;
 struct partition;
+struct peers;
 struct router;
 struct metrics;
 struct token_cache;
@@ -46,6 +49,8 @@ struct node_worker {
     struct token_cache *tokens;
     struct request *spare[SPARE_REQUESTS]; /* requests' memory, kept warm */
     unsigned spare_len;
+    struct peer_net peers;
+    struct forwards *forwards;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
@@ -58,6 +63,10 @@ struct node {
     struct log *log;
     char name[37]; /* the node's id as text */
     struct id id, cluster_id;
+    uint64_t replica; /* ours in every group */
+    char advertise[CONFIG_TEXT];
+    struct peers *peers; /* the other nodes; its own lock */
+    bool alone;          /* the only member, as of the start */
     int lock_fd;
 
     struct node_worker *workers;
@@ -89,7 +98,7 @@ struct node {
     atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */
     atomic_bool state_full; /* the quota is used up */
     int64_t started_ms;
-    unsigned http_port;
+    unsigned http_port, peer_port;
 };
 
 /* Opens the data directory, recovers, and starts all threads; returns when requests are served.
@@ -98,6 +107,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
                     size_t why_cap) MUST_USE;
 /* Lets answers under way finish, takes a last durable point, stops all threads. */
 void node_stop(struct node *node);
+/* Now and then, on any worker: the system group gets a signing key when it has none. */
+void node_tend_keys(struct node_worker *worker);
 /* Too little room on the disk for anything but deletions. */
 bool node_disk_is_low(const struct node *node);
 /* Why the node is not ready; returns the number of failing checks. */

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cluster/wire.h"
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
 #include "node/metrics.h"
+#include "node/peers.h"
 
 enum { PROPOSALS = LIMIT_INFLIGHT_ENTRIES + 64 };
 
@@ -96,9 +98,16 @@ static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_
     batch_mark(batch, partition, group_writes(group));
 }
 
+static void note_stamp(struct partition *partition, const struct group_entry *entry)
+{
+    int64_t stamped = entry->kind == ENTRY_COMMAND ? command_stamped(entry->payload) : 0;
+    partition->stamped_ms = stamped > partition->stamped_ms ? stamped : partition->stamped_ms;
+}
+
 static void on_append(void *ctx, struct group *group, const struct group_entry *entry)
 {
     struct partition *partition = ctx;
+    note_stamp(partition, entry);
     struct node_batch *batch = batch_of(partition->home);
     struct segment_record record = {.type = RECORD_ENTRY,
                                     .kind = entry->kind,
@@ -188,18 +197,168 @@ static void on_apply(void *ctx, struct group *group, const struct group_entry *e
     batch->entries[batch->len++] = (struct apply_entry){entry->kind, entry->index, entry->term, entry->payload, NULL};
 }
 
+/* Whether they are carried out is up to the next leader, who may be asked again: a request id is carried
+ * out once. */
+static void fail_proposals(struct partition *partition)
+{
+    for (size_t i = 0; i < PROPOSALS; i++) {
+        struct submission *submission = partition->proposals[i];
+        if (submission != NULL) {
+            partition->proposals[i] = NULL;
+            actor_answered(&partition->home->actors, submission->actor, partition->home->worker.now_ms);
+            answer(submission, ERR_NOT_LEADER, NULL);
+        }
+    }
+}
+
 static void on_role(void *ctx, struct group *group, bool leader)
 {
     struct partition *partition = ctx;
     (void)group;
     atomic_store(&partition->leader, leader);
+    if (!leader) {
+        fail_proposals(partition);
+    }
+}
+
+static void send_message(struct partition *partition, const struct group_message *message,
+                         const struct group_entry *entries)
+{
+    struct buf body = {0};
+    wire_group_pack(&body, partition->number, message, entries);
+    (void)peers_send(partition->home, message->to, PEER_GROUP, buf_bytes(&body));
+    buf_free(&body);
+}
+
+/* In pieces: a message may stand for thousands of entries. */
+static void send_entries(struct partition *partition, struct group_message message, const struct group_entry *entries,
+                         size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        size_t n = 0, bytes = 0;
+        while (at + n < len && n < WIRE_ENTRIES_MAX &&
+               (n == 0 || bytes + entries[at + n].payload.len <= LIMIT_APPEND_BYTES)) {
+            bytes += entries[at + n++].payload.len;
+        }
+        message.entries_len = n;
+        send_message(partition, &message, entries + at);
+        at += n;
+        message.index = entries[at - 1].index;
+        message.index_term = entries[at - 1].term;
+    }
 }
 
 static void on_send(void *ctx, struct group *group, const struct group_message *message)
 {
-    (void)ctx;
-    (void)group;
-    (void)message;
+    struct partition *partition = ctx;
+    if (!peers_reach(partition->home, message->to)) {
+        return;
+    }
+    if (message->type != MESSAGE_APPEND || message->entries_len == 0) {
+        send_message(partition, message, NULL);
+        return;
+    }
+    struct group_entry *entries = mem_alloc(message->entries_len * sizeof *entries);
+    if (group_entries(group, message->index + 1, message->entries_len, entries)) {
+        send_entries(partition, *message, entries, message->entries_len);
+    }
+    free(entries);
+}
+
+struct received {
+    struct message message;
+    struct partition *partition;
+    struct group_message group_message;
+};
+
+static void take_message(struct partition *partition, struct group_message *message)
+{
+    struct node *node = partition->node;
+    if (partition->group == NULL) {
+        wire_group_free(message);
+        return;
+    }
+    if (group_receive(partition->group, message, clock_boot_ns(node->clock)) != OK) {
+        char text[96];
+        (void)snprintf(text, sizeof text, "partition %u: its log contradicts what a leader sends", partition->number);
+        log_text(node->log, LOG_ERROR, "a replica contradicts its leader", "%s", text);
+        damage_add(node->damage, DAMAGE_LOG, (int)partition->number, text);
+    }
+    partition_publish(partition);
+}
+
+static void run_received(struct worker *worker, struct message *message)
+{
+    struct received *received = container_of(message, struct received, message);
+    (void)worker;
+    take_message(received->partition, &received->group_message);
+    free(received);
+}
+
+void partition_receive(struct node_worker *worker, struct bytes body)
+{
+    struct group_message message;
+    unsigned number;
+    if (wire_group_unpack(body, &number, &message) != OK || number >= worker->node->partitions_len ||
+        message.type == MESSAGE_INSTALL) {
+        return;
+    }
+    struct partition *partition = &worker->node->partitions[number];
+    if (partition->home == worker) {
+        take_message(partition, &message);
+        return;
+    }
+    struct received *received = mem_zalloc(sizeof *received);
+    received->message.run = run_received;
+    received->partition = partition;
+    received->group_message = message;
+    worker_post(&partition->home->worker, &received->message);
+}
+
+struct commit_hint {
+    struct message message;
+    struct partition *partition;
+    uint64_t term, index;
+};
+
+static void take_hint(struct partition *partition, uint64_t term, uint64_t index)
+{
+    group_hint_commit(partition->group, term, index, clock_boot_ns(partition->node->clock));
+    partition_publish(partition);
+}
+
+static void run_hint(struct worker *worker, struct message *message)
+{
+    struct commit_hint *hint = container_of(message, struct commit_hint, message);
+    (void)worker;
+    take_hint(hint->partition, hint->term, hint->index);
+    free(hint);
+}
+
+void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index)
+{
+    if (atomic_load_explicit(&partition->commit, memory_order_relaxed) >= index) {
+        return;
+    }
+    if (partition->home == worker) {
+        take_hint(partition, term, index);
+        return;
+    }
+    struct commit_hint *hint = mem_zalloc(sizeof *hint);
+    hint->message.run = run_hint;
+    hint->partition = partition;
+    hint->term = term;
+    hint->index = index;
+    worker_post(&partition->home->worker, &hint->message);
+}
+
+void partition_note_members(struct partition *partition)
+{
+    struct group_members members;
+    group_members(partition->group, &members);
+    for (unsigned i = 0; i < members.len; i++) {
+        peers_note(partition->node->peers, members.list[i].replica, members.list[i].address);
+    }
 }
 
 const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
@@ -215,13 +374,15 @@ void partition_init(struct partition *partition, struct node *node, unsigned num
     list_add_tail(&home->partitions, &partition->link);
     partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
     atomic_init(&partition->lease_end_ns, INT64_MIN);
+    atomic_init(&partition->confirmed_ns, INT64_MIN);
 }
 
 enum err partition_open(struct partition *partition, const struct group_start *start)
 {
     struct node *node = partition->node;
     struct group_options options = {.number = partition->number,
-                                    .replica = 1,
+                                    .replica = node->replica,
+                                    .keep_bytes = LIMIT_KEEP_BYTES,
                                     .election_ms = (unsigned)node->config.election_timeout_ms,
                                     .heartbeat_ms = (unsigned)node->config.heartbeat_ms,
                                     .seed = random_u64(&partition->home->worker.random),
@@ -229,10 +390,7 @@ enum err partition_open(struct partition *partition, const struct group_start *s
                                     .ctx = partition};
     partition->stamped_ms = state_partition(node->state, partition->number)->stamped_ms;
     for (size_t i = 0; i < start->entries_len; i++) {
-        if (start->entries[i].kind == ENTRY_COMMAND) {
-            int64_t stamped = command_stamped(start->entries[i].payload);
-            partition->stamped_ms = stamped > partition->stamped_ms ? stamped : partition->stamped_ms;
-        }
+        note_stamp(partition, &start->entries[i]);
     }
     atomic_store(&partition->applied, start->applied_index);
     partition->at_start = start->applied_index + start->entries_len;
@@ -262,6 +420,8 @@ void partition_publish(struct partition *partition)
     atomic_store_explicit(&partition->last, group_last_index(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->commit, group_commit_index(partition->group), memory_order_release);
     atomic_store_explicit(&partition->lease_end_ns, group_lease_end_ns(partition->group), memory_order_release);
+    atomic_store_explicit(&partition->confirmed_ns, group_confirmed_ns(partition->group), memory_order_release);
+    atomic_store_explicit(&partition->leader_replica, group_leader(partition->group), memory_order_relaxed);
 }
 
 uint64_t partition_read_index(struct partition *partition)
@@ -271,11 +431,11 @@ uint64_t partition_read_index(struct partition *partition)
                : atomic_load_explicit(&partition->commit, memory_order_acquire);
 }
 
-bool partition_is_fresh(struct partition *partition, uint64_t index)
+bool partition_is_confirmed(struct partition *partition, int64_t began_ns)
 {
     int64_t lease_end = atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire);
-    return atomic_load_explicit(&partition->applied, memory_order_acquire) >= index &&
-           (lease_end == INT64_MAX || clock_boot_ns(partition->node->clock) < lease_end);
+    return lease_end == INT64_MAX || clock_boot_ns(partition->node->clock) < lease_end ||
+           atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) >= began_ns;
 }
 
 /* ---- commands ---- */
@@ -309,6 +469,7 @@ static void answer(struct submission *submission, enum err err, struct outcome *
 {
     submission->err = err;
     submission->outcome = outcome;
+    submission->by = submission->partition->node->replica;
     submission->message.run = run_done;
     worker_post(&submission->from->worker, &submission->message);
 }
@@ -398,8 +559,8 @@ static void propose(struct partition *partition)
     partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms;
     for (size_t i = 0; i < count; i++) {
         command_stamp(list[i]->payload, partition->stamped_ms);
-        payloads[i] = list[i]->payload;
-        list[i]->payload = BYTES_NONE;
+        /* A copy: if we stop leading before it is applied, it is sent to the next leader. */
+        payloads[i] = bytes_of(mem_copy(list[i]->payload.ptr, list[i]->payload.len), list[i]->payload.len);
     }
     enum err err = group_submit(partition->group, payloads, count, clock_boot_ns(node->clock), &first);
     for (size_t i = 0; i < count; i++) {

@@ -25,7 +25,8 @@ struct partition {
      * state writer after its commit. */
     atomic_uint_fast64_t term, commit, applied, last;
     uint64_t at_start; /* the log's last entry when it was opened: any of them may have been acknowledged */
-    atomic_int_fast64_t lease_end_ns;
+    atomic_int_fast64_t lease_end_ns, confirmed_ns;
+    atomic_uint_fast64_t leader_replica; /* believed to lead; 0: nobody */
     atomic_bool leader;
 };
 
@@ -40,6 +41,15 @@ struct submission {
     uint8_t kind;
     bool frees; /* gives space back: admitted also when the state is full */
     uint16_t key_len;
+    /* On its way between nodes (node/forward.h). */
+    struct list waiting;
+    uint64_t ticket;
+    unsigned slot;
+    uint64_t origin; /* replica of the node it came from; 0: this one */
+    uint64_t target; /* whom it was sent to */
+    int64_t give_up_ms, resend_ms;
+    void (*on_answer)(struct submission *submission);
+    uint64_t by; /* replica of the node that carried it out */
     /* What came of it; done runs on `from` and owns the submission and the outcome. */
     enum err err;
     struct outcome *outcome; /* NULL when err is not OK */
@@ -57,8 +67,12 @@ extern const struct group_ops partition_group_ops;
 /* Makes a submission; the payload is taken over. */
 struct submission *submission_new(struct partition *partition, uint8_t kind, struct bytes key, struct bytes payload);
 void submission_free(struct submission *submission);
-/* On submission->from. */
+/* On submission->from: carries it out if this node leads the partition; ERR_NOT_LEADER else. done may be
+ * called within. */
 void partition_submit(struct submission *submission);
+
+/* A group's message from another node, on any worker. */
+void partition_receive(struct node_worker *worker, struct bytes body);
 
 /* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
  * committed. */
@@ -73,7 +87,11 @@ void node_worker_flush_log(struct node_worker *worker);
  * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
  * at its start is enough, and reads go on while a full disk holds up the state writer. */
 uint64_t partition_read_index(struct partition *partition);
-/* May a read at this be served here now? */
-bool partition_is_fresh(struct partition *partition, uint64_t index);
+/* Led here, and nobody else has led since that time: by lease, or because a majority has said so. */
+bool partition_is_confirmed(struct partition *partition, int64_t began_ns);
+/* The leader of that term has committed up to index. On any worker. */
+void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index);
+/* What the groups say of who is a member goes into the book of peers. */
+void partition_note_members(struct partition *partition);
 
 #endif

@@ -18,7 +18,7 @@
 #include "node/limits.h"
 #include "node/recovery.h"
 
-enum { SALVAGE_BATCH = 5000, REPLICA = 1 };
+enum { SALVAGE_BATCH = 5000 };
 #define MARK "recovered"
 
 /* ---- what both do ---- */
@@ -109,7 +109,7 @@ static int verify_here(const char *data)
     struct identity identity;
     struct recovery recovery = {0};
     struct buf text = {0};
-    enum err err = identity_read(disk_posix(), data, &identity);
+    enum err err = identity_read(disk_posix(), data, "identity", &identity);
     if (is_there(data, RESTORE_MARK) || is_there(data, MARK)) {
         (void)printf("damaged\nidentity: a restore or a recovery was cut short: run it again\n");
         return 1;
@@ -166,7 +166,7 @@ struct salvage {
     struct state *state;
     enum err err;
     uint64_t batch;
-    uint64_t *rows; /* a partition */
+    uint64_t replica; /* this node's */
 };
 
 static void salvage_row(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value)
@@ -179,7 +179,6 @@ static void salvage_row(void *ctx, unsigned partition, uint8_t table, struct byt
         return;
     }
     salvage->err = rows_put(state_rows(salvage->state, partition), table, key, value);
-    salvage->rows[partition]++;
     salvage->batch++;
     if (salvage->err != OK) {
         state_abort(salvage->state);
@@ -213,7 +212,7 @@ static enum err mend_partition(struct salvage *salvage, const struct recovery *o
     book->stamped_ms = before->stamped_ms;
     book->stamped_index = before->stamped_index;
     if (book->applied_index > 0 && apply_configuration(rows, &encoded, &index) != OK) {
-        struct group_members sole = {.len = 1, .list[0] = {.replica = REPLICA, .role = GROUP_VOTER}};
+        struct group_members sole = {.len = 1, .list[0] = {.replica = salvage->replica, .role = GROUP_VOTER}};
         encoded = group_members_encode(&sole);
         enum err err = apply_put_configuration(rows, 1, encoded);
         free((void *)(uintptr_t)encoded.ptr);
@@ -298,7 +297,7 @@ static enum err salvage_state(const char *data, const struct identity *identity,
 {
     char path[PATH_MAX];
     unsigned partitions = identity->partitions + 1;
-    struct salvage salvage = {.rows = mem_zalloc(partitions * sizeof(uint64_t))};
+    struct salvage salvage = {.replica = replica_of(identity->node)};
     path_in(data, "state.new", path);
     struct state_options options = {.dir = path, .partitions = partitions, .map_bytes = LIMIT_MAP_BYTES};
     enum err err = state_open(&options, &salvage.state);
@@ -316,7 +315,6 @@ static enum err salvage_state(const char *data, const struct identity *identity,
         out->starts[p].applied_term = state_partition(salvage.state, p)->applied_term;
     }
     state_close(salvage.state);
-    free(salvage.rows);
     return err;
 }
 
@@ -537,7 +535,7 @@ static int recover_locked(const char *data)
     }
     if (!fail("a recovery that was cut short cannot be finished", repair_finish(data)) ||
         !fail("the file identity is damaged or missing, restore a backup",
-              identity_read(disk_posix(), data, &identity))) {
+              identity_read(disk_posix(), data, "identity", &identity))) {
         return 1;
     }
     if (is_whole(data, &identity, true)) {

@@ -4,6 +4,7 @@
 
 #include "node/call.h"
 #include "node/damage.h"
+#include "node/peers.h"
 
 enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
 
@@ -97,12 +98,25 @@ static void look_at_disk(struct node *node)
     }
 }
 
+static void tend_groups(struct node_worker *worker)
+{
+    list_each(link, &worker->partitions)
+    {
+        partition_note_members(container_of(link, struct partition, link));
+    }
+    node_tend_keys(worker);
+}
+
 static void on_upkeep(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, upkeep);
     int64_t idle_ms = worker->node->config.actor_idle_ms;
     (void)actors_passivate(&worker->actors, worker->worker.now_ms - idle_ms, PASSIVATE_MOST);
     log_flush(worker->node->log);
+    peers_sync(worker);
+    if (worker->node->durable != NULL) {
+        tend_groups(worker);
+    }
     if (worker->worker.index == 0 && worker->node->durable != NULL) {
         look_at_disk(worker->node);
     }

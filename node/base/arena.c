@@ -63,3 +63,8 @@ void arena_close(struct arena *arena)
     free(arena->block);
     *arena = (struct arena){0};
 }
+
+const char *arena_text(struct arena *arena, const char *text)
+{
+    return text == NULL ? NULL : (const char *)arena_copy(arena, bytes_of(text, strlen(text) + 1)).ptr;
+}

@@ -15,6 +15,8 @@ struct arena {
 void *arena_alloc(struct arena *arena, size_t size) MUST_USE;
 void *arena_zalloc(struct arena *arena, size_t size) MUST_USE;
 struct bytes arena_copy(struct arena *arena, struct bytes from);
+/* A copy of a C string; NULL stays NULL. */
+const char *arena_text(struct arena *arena, const char *text);
 /* Frees all but the oldest block. */
 void arena_reset(struct arena *arena);
 void arena_close(struct arena *arena);

@@ -29,6 +29,7 @@ class Node:
         self.data = os.path.join(self.dir, "data")
         self.flags = list(flags)
         self.listen = "127.0.0.1:0"
+        self.peer_listen = "127.0.0.1:0"
         self.prefix = []  # a command that runs the binary
         self.process = None
         self.port = None
@@ -37,7 +38,7 @@ class Node:
         self.log = open(os.path.join(self.dir, "log"), "ab")
         at = self.log.tell()
         self.process = subprocess.Popen(
-            [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", self.listen, *CHEAP, *self.flags, *flags],
+            [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", self.listen, "--peer-listen", self.peer_listen, *CHEAP, *self.flags, *flags],
             stderr=self.log, stdout=self.log)
         until = time.monotonic() + timeout * SLOW
         while time.monotonic() < until:
