@@ -331,6 +331,67 @@ static void test_g12_answer_to_an_old_term_is_the_term_alone(void **state)
     free(hand);
 }
 
+/* ---- G13: a follower restarts, and meets the next membership before it knows that its last is committed ---- */
+
+static bool forgets_member(struct hand *hand)
+{
+    uint64_t a = hand_found(hand, 5), f = next_id(a, 5);
+    add_learner(hand, a, 6);
+    hand_run(hand, 300);
+    hand_crash(hand, f);
+    hand_run(hand, 600);
+    hand_isolate(hand, a, true);
+    add_learner(hand, a, 7);
+    hand_cut(hand, a, f, false);
+    hand_isolate(hand, f, true);
+    hand_cut(hand, a, f, false);
+    hand_start(hand, f);
+    hand_run(hand, 100);
+    assert_int_equal(group_last_index(hand_group(hand, f)), group_last_index(hand_group(hand, a)));
+    hand_crash(hand, a);
+    hand_run(hand, 1000);
+    uint64_t leader = hand_leader(hand);
+    hand_isolate(hand, f, false);
+    assert_true(leader != 0 && leader != f && hand_submit(hand, leader, 1));
+    hand_run(hand, 1000);
+    struct group_members members;
+    group_members(hand_group(hand, f), &members);
+    assert_null(group_members_find(&members, 7));
+    return group_members_find(&members, 6) == NULL;
+}
+
+static void test_g13_superseded_membership_was_committed(void **state)
+{
+    (void)state;
+    expect_guarded(13, forgets_member);
+}
+
+/* ---- G14: a deposed leader has much to give up ---- */
+
+static bool parts_slowly(struct hand *hand)
+{
+    uint64_t a = hand_found(hand, 3);
+    hand_isolate(hand, a, true);
+    assert_true(hand_submit(hand, a, 200));
+    hand_run(hand, 1000);
+    uint64_t leader = hand_leader(hand);
+    assert_true(leader != 0 && leader != a && hand_submit(hand, leader, 200));
+    hand_run(hand, 300);
+    assert_int_equal(group_transfer(hand_group(hand, leader), 0, hand->now_ns), OK);
+    hand_run(hand, 300); /* a new leader tries the end of its own log first */
+    leader = hand_leader(hand);
+    assert_int_not_equal(leader, a);
+    hand_isolate(hand, a, false);
+    hand_run(hand, 200);
+    return group_commit_index(hand_group(hand, a)) != group_commit_index(hand_group(hand, leader));
+}
+
+static void test_g14_logs_part_in_few_rounds(void **state)
+{
+    (void)state;
+    expect_guarded(14, parts_slowly);
+}
+
 /* ---- a learner that is blank is not promoted: it would refuse its vote for ever ---- */
 
 static void test_blank_learner_is_not_promoted(void **state)
@@ -362,6 +423,8 @@ int main(void)
         cmocka_unit_test(test_g9_failover_is_faster),
         cmocka_unit_test(test_g11_commit_index_does_not_go_back),
         cmocka_unit_test(test_g12_answer_to_an_old_term_is_the_term_alone),
+        cmocka_unit_test(test_g13_superseded_membership_was_committed),
+        cmocka_unit_test(test_g14_logs_part_in_few_rounds),
         cmocka_unit_test(test_blank_learner_is_not_promoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,6 +136,9 @@ static void on_answer(struct sim *sim, struct sim_event *event)
     struct read_wait *read = event->data;
     if (event->replica->state == REPLICA_UP) {
         sim->stats.index_reads++;
+        if (sim_chance(sim, 700)) {
+            group_hint_commit(event->replica->group, read->term, read->index, replica_clock_ns(event->replica));
+        }
         wait_for(event->replica, *read);
     }
 }
