@@ -15,11 +15,27 @@ static void fill_append(const struct group *group, const struct raft_append_entr
     to->stamp_ns = group->now_ns;
 }
 
-static void fill_append_result(const struct group *group, const struct raft_append_entries_result *from,
+/* G14: the engine looks for where the logs part one entry at a time. A follower that has many to give up
+ * names an index twice as far back with each refusal, but none before what it knows to share. */
+static uint64_t part_at(struct group *group, const struct raft_append_entries_result *result)
+{
+    const struct raft *raft = &group->raft;
+    if (result->rejected == 0 || result->last_log_index + 1 != result->rejected || !GUARD(14)) {
+        group->refusals = 0; /* or its log is shorter, and the leader goes to its end at once */
+        return result->last_log_index;
+    }
+    uint64_t back = (uint64_t)1 << (group->refusals < 32 ? group->refusals++ : 32);
+    uint64_t shared = raft->follower_state.match > raft->commit_index ? raft->follower_state.match : raft->commit_index;
+    uint64_t index = result->rejected > back ? result->rejected - back : 0;
+    index = index > shared ? index : shared;
+    return index < result->last_log_index ? index : result->last_log_index;
+}
+
+static void fill_append_result(struct group *group, const struct raft_append_entries_result *from,
                                struct group_message *to)
 {
     to->term = from->term;
-    to->index = from->last_log_index;
+    to->index = part_at(group, from);
     to->rejected = from->rejected;
     to->stamp_ns = group->heard_term == from->term ? group->heard_stamp_ns : 0;
 }
@@ -256,28 +272,24 @@ static enum err receive_append(struct group *group, struct group_message *messag
     return OK;
 }
 
-/* G5: a refusal of what the peer is known to have is an old one, or the peer has lost what it had; the
- * engine would count below zero. */
-static bool is_stale_refusal(const struct group *group, const struct group_message *message)
-{
-    uint64_t match = group_match_index(group, message->from);
-    return message->rejected > 0 && (message->rejected <= match || message->index < match);
-}
-
 static enum err receive_append_result(struct group *group, const struct group_message *from)
 {
     struct raft_message message = raft_message_of(from);
     struct raft_append_entries_result *result = &message.append_entries_result;
+    uint64_t match = 0;
     if (group->leader && from->term == raft_current_term(&group->raft)) {
         group_lease_stamp(group, from->from, from->stamp_ns);
-        if (GUARD(5) && is_stale_refusal(group, from)) {
-            return OK;
-        }
+        match = GUARD(5) ? group_match_index(group, from->from) : 0;
+    }
+    /* G5: a refusal of what the peer is known to have is an old one, or the peer has lost what it had; the
+     * engine would count below zero. Nor does it need to look for common ground below that. */
+    if (from->rejected > 0 && from->rejected <= match) {
+        return OK;
     }
     result->version = 1;
     result->term = from->term;
     result->rejected = from->rejected;
-    result->last_log_index = from->index;
+    result->last_log_index = from->rejected > 0 && from->index < match ? match : from->index;
     result->features = 0;
     result->capacity = 0;
     return receive(group, &message);
