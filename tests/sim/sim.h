@@ -11,7 +11,7 @@
 #include "node/base/arena.h"
 #include "node/base/random.h"
 
-enum { SIM_IDS = 7, FAULT_KINDS = 9 };
+enum { SIM_IDS = 7, FAULT_KINDS = 10 };
 #define SIM_US 1000LL
 #define SIM_MS 1000000LL
 #define SIM_S 1000000000LL

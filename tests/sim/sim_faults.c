@@ -129,13 +129,32 @@ static void transfer(struct sim *sim)
     }
 }
 
+/* What tries leases: the leader alone is cut off, everybody else is whole, and some of them start anew. */
+static void swap_leader(struct sim *sim)
+{
+    struct replica *leader = sim_leader(sim);
+    if (leader == NULL) {
+        return;
+    }
+    net_heal(sim);
+    for (uint64_t other = 1; other <= SIM_IDS; other++) {
+        sim->cut[other][leader->id] = sim->cut[leader->id][other] = true;
+        struct replica *replica = &sim->replicas[other];
+        if (replica != leader && replica->state == REPLICA_UP && sim_chance(sim, 500)) {
+            crash(replica, sim_between(sim, 0, 10 * SIM_MS));
+        }
+    }
+    sim_trace(sim, "%llu is swapped", (unsigned long long)leader->id);
+    heal_later(sim);
+}
+
 static void heal_now(struct sim *sim)
 {
     net_heal(sim);
 }
 
 static void (*const faults[FAULT_KINDS])(struct sim *sim) = {
-    crash_one, crash_many, cut_one_way, split, isolate, slow_disk, pause_one, transfer, heal_now,
+    crash_one, crash_many, cut_one_way, split, isolate, slow_disk, pause_one, transfer, swap_leader, heal_now,
 };
 
 static void on_fault(struct sim *sim, struct sim_event *event)
