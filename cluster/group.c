@@ -87,13 +87,42 @@ static void note_election(struct group *group, bool was_leader, uint64_t last_be
     }
 }
 
+static void copy_configuration(const struct raft_configuration *from, struct raft_configuration *to)
+{
+    struct raft_buffer encoded;
+    CHECK(raft_configuration_encode(from, &encoded) == 0);
+    raft_configuration_init(to);
+    CHECK(raft_configuration_decode(&encoded, to) == 0);
+    raft_free(encoded.base);
+}
+
+/* G13: a membership is proposed only once the one before is committed. A follower may receive it before
+ * it has learned of that commit; the engine would forget the one between, and roll back beyond it. */
+static void settle_superseded(struct group *group, uint64_t index, struct raft_configuration *superseded)
+{
+    struct raft *raft = &group->raft;
+    if (GUARD(13) && index != 0 && raft->configuration_uncommitted_index > index) {
+        raft_configuration_close(&raft->configuration_committed);
+        raft->configuration_committed = *superseded;
+        raft->configuration_committed_index = index;
+        return;
+    }
+    raft_configuration_close(superseded);
+}
+
 static int step_once(struct group *group, struct raft_event *event)
 {
     struct raft_update update;
+    struct raft_configuration before = {NULL, 0};
+    uint64_t uncommitted = group->raft.configuration_uncommitted_index;
     bool was_leader = raft_state(&group->raft) == RAFT_LEADER;
     uint64_t last_before = event->type == RAFT_START ? 0 : raft_last_index(&group->raft);
     event->time = group_now_ms(group);
+    if (uncommitted != 0 && event->type == RAFT_RECEIVE) {
+        copy_configuration(&group->raft.configuration, &before);
+    }
     int rc = raft_step(&group->raft, event, &update);
+    settle_superseded(group, event->type == RAFT_RECEIVE ? uncommitted : 0, &before);
     if (rc != 0) {
         return rc;
     }
@@ -121,12 +150,8 @@ static int settle_membership(struct group *group)
         return 0;
     }
     struct raft_event event = {.type = RAFT_CONFIGURATION};
-    struct raft_buffer encoded;
     event.configuration.index = raft->configuration_uncommitted_index;
-    CHECK(raft_configuration_encode(&raft->configuration, &encoded) == 0);
-    raft_configuration_init(&event.configuration.conf);
-    CHECK(raft_configuration_decode(&encoded, &event.configuration.conf) == 0);
-    raft_free(encoded.base);
+    copy_configuration(&raft->configuration, &event.configuration.conf);
     return step_once(group, &event);
 }
 
@@ -370,7 +395,7 @@ static void forget_silent_leader(struct group *group)
     struct raft *raft = &group->raft;
     if (GUARD(3) && raft_state(raft) == RAFT_FOLLOWER && raft->follower_state.current_leader.id != 0 &&
         group->now_ns - group->heard_ns >= 2LL * group->options.election_ms * 1000000) {
-        raft->follower_state.current_leader.id = 0;
+        group_forget_leader(group);
     }
 }
 
@@ -440,13 +465,22 @@ static enum err order_change(const struct group *group, const struct group_membe
     return changes == 1 && keeps_us && enough && out->len == to->len ? OK : ERR_BAD_REQUEST;
 }
 
-/* Before a voter goes, every one that stays must know of the membership it goes from. */
-static bool all_know(const struct group *group, const struct group_members *members)
+static bool is_voter(const struct group_members *members, uint64_t replica)
 {
-    for (unsigned i = 0; i < members->len; i++) {
-        const struct group_member *member = &members->list[i];
-        if (member->role == GROUP_VOTER && member->replica != group->options.replica &&
-            group_match_index(group, member->replica) < group->raft.configuration_committed_index) {
+    const struct group_member *member = group_members_find(members, replica);
+    return member != NULL && member->role == GROUP_VOTER;
+}
+
+/* Who becomes a voter must know that it is a member, or it would refuse its vote when it is needed.
+ * Before a voter goes, every one that stays must know of the membership it goes from. */
+static bool voters_know(const struct group *group, const struct group_members *from, const struct group_members *to)
+{
+    bool shrinks = voters_of(to) < voters_of(from);
+    for (unsigned i = 0; i < to->len; i++) {
+        uint64_t replica = to->list[i].replica;
+        bool must_know = is_voter(to, replica) && (shrinks || !is_voter(from, replica));
+        if (must_know && replica != group->options.replica &&
+            group_match_index(group, replica) < group->raft.configuration_committed_index) {
             return false;
         }
     }
@@ -474,8 +508,7 @@ enum err group_change(struct group *group, const struct group_members *members, 
         return propose_barrier(group);
     }
     group_members(group, &from);
-    bool shrinks = voters_of(&ordered) < voters_of(&from);
-    if (raft_commit_index(&group->raft) < group->own_index || (shrinks && !all_know(group, &ordered))) {
+    if (raft_commit_index(&group->raft) < group->own_index || !voters_know(group, &from, &ordered)) {
         return ERR_CONFLICT;
     }
     struct bytes payload = group_members_encode(&ordered);
@@ -505,14 +538,10 @@ void group_forget(struct group *group, uint64_t index, int64_t now_ns)
         return;
     }
     struct raft_event event = {.type = RAFT_SNAPSHOT};
-    struct raft_buffer encoded;
     event.snapshot.metadata.index = group->applied;
     event.snapshot.metadata.configuration_index = raft->configuration_committed_index;
     event.snapshot.trailing = (unsigned)(group->applied - index);
-    CHECK(raft_configuration_encode(&raft->configuration_committed, &encoded) == 0);
-    raft_configuration_init(&event.snapshot.metadata.configuration);
-    CHECK(raft_configuration_decode(&encoded, &event.snapshot.metadata.configuration) == 0);
-    raft_free(encoded.base);
+    copy_configuration(&raft->configuration_committed, &event.snapshot.metadata.configuration);
     CHECK(group_step(group, &event) == 0);
 }
 

@@ -53,6 +53,7 @@ struct group {
     uint64_t hint_term, hint_index; /* committed, as its leader has said */
     uint64_t disrupt_term;          /* the term that a TimeoutNow allows us to disrupt */
     int64_t quarantine_ends_ns;
+    unsigned refusals; /* of entries whose predecessor is another here, one after the other */
 
     /* As a leader: the newest stamp that came back from each, in stamps_term. */
     struct {
@@ -81,6 +82,8 @@ enum err group_members_to_engine(struct bytes encoded, struct raft_configuration
 void group_send(struct group *group, const struct raft_message *message);
 /* The hard states of what is held may be synced now. */
 void group_release_held(struct group *group);
+/* Only as a follower. */
+void group_forget_leader(struct group *group);
 
 /* group_lease.c */
 void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns);
