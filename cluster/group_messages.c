@@ -222,7 +222,7 @@ static bool is_sound_append(const struct group *group, const struct group_messag
     return true;
 }
 
-static void note_leader(struct group *group, const struct group_message *message)
+void group_note_leader(struct group *group, const struct group_message *message)
 {
     if (message->term < raft_current_term(&group->raft)) {
         return;
@@ -258,7 +258,7 @@ static enum err receive_append(struct group *group, struct group_message *messag
         free_entries(message, 0);
         return OK;
     }
-    note_leader(group, message);
+    group_note_leader(group, message);
     do {
         size_t n = piece_length(message, first);
         enum err err = receive_piece(group, message, first, n);
@@ -399,7 +399,7 @@ enum err group_receive(struct group *group, struct group_message *message, int64
     case MESSAGE_VOTE: return receive_vote(group, message);
     case MESSAGE_VOTE_RESULT: return receive_vote_result(group, message);
     case MESSAGE_TIMEOUT_NOW: return receive_timeout_now(group, message);
-    case MESSAGE_INSTALL: return OK;
+    case MESSAGE_INSTALL: return OK; /* group_install, once it is staged */
     }
     return OK;
 }

@@ -50,6 +50,7 @@
 #define LIMIT_PEER_KEEP_MS 10000             /* an address nobody speaks of is forgotten */
 #define LIMIT_KEEP_BYTES (1024 * 1024)       /* newest entries of a partition kept in memory for replicas */
 #define LIMIT_APPEND_BYTES (1024 * 1024)     /* entries in one message to a replica, if more than one */
+#define LIMIT_LOADS 4                        /* reads of old entries for replicas, a partition, at a time */
 #define LIMIT_RETRY_MS 1800                  /* a command that reaches no leader by then: 503 no_quorum */
 #define LIMIT_OPEN_ASKS 4096                 /* questions of others that wait for a majority, a worker */
 #define LIMIT_RESEND_MS 700                  /* a forwarded command without an answer is sent again */

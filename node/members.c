@@ -380,6 +380,15 @@ static bool is_member(const struct partition *partition, uint64_t replica)
     return group_members_find(&current, replica) != NULL;
 }
 
+/* What the log has no more is not sent any more: who needs it gets the state instead. */
+static void forget_dropped(struct partition *partition)
+{
+    uint64_t first = segments_first(partition->node->segments, (uint16_t)partition->number);
+    if (first > 1) {
+        group_forget(partition->group, first - 1, clock_boot_ns(partition->node->clock));
+    }
+}
+
 void members_tend(struct node_worker *worker)
 {
     struct node *node = worker->node;
@@ -394,6 +403,7 @@ void members_tend(struct node_worker *worker)
         struct partition *partition = container_of(link, struct partition, link);
         struct look_at at = {worker, partition};
         publish_group(node, partition);
+        forget_dropped(partition);
         if (partition->number == 0) {
             publish_system(node, partition, rows);
             bool asks = !is_member(partition, node->replica) && !members_is_retired(node->members);

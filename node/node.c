@@ -10,6 +10,7 @@
 
 #include "actors/system/system.h"
 #include "node/archive.h"
+#include "node/background.h"
 #include "node/backups.h"
 #include "node/call.h"
 #include "node/command.h"
@@ -351,6 +352,7 @@ static enum err listen_all(struct node *node, char *why, size_t why_cap)
 
 static void start_storage(struct node *node)
 {
+    node->background = background_new();
     node->log_writer = log_writer_new(node->segments, node->partitions_len, node->clock);
     node->apply_context.partitions = node->data_partitions;
     struct state_writer_options options = {node->state, node->clock,  apply_entry,
@@ -654,6 +656,7 @@ static enum err stop_writing(struct node *node)
     bool broken = atomic_load(&node->log_failed) || damage_any(node->damage);
     enum err err = broken ? ERR_IO : durable_point(node->durable);
     durable_stop(node->durable);
+    background_free(node->background);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
     if (err == OK && !durable_covers(node->durable, node->state)) {

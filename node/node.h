@@ -16,6 +16,7 @@
 #include "storage/space.h"
 #include "storage/state_writer.h"
 
+struct background;
 struct backups;
 struct damage;
 struct forwards;
@@ -83,6 +84,7 @@ struct node {
     struct state_writer *state_writer;
     struct apply_context apply_context;
     struct durable *durable;
+    struct background *background;   /* a thread for what waits for disks */
     struct backups *backups;         /* NULL without --backup-dir; its own thread and lock */
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 

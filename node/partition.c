@@ -7,6 +7,7 @@
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
+#include "node/log_loader.h"
 #include "node/metrics.h"
 #include "node/peers.h"
 
@@ -231,8 +232,8 @@ static void send_message(struct partition *partition, const struct group_message
 }
 
 /* In pieces: a message may stand for thousands of entries. */
-static void send_entries(struct partition *partition, struct group_message message, const struct group_entry *entries,
-                         size_t len)
+void partition_send_entries(struct partition *partition, struct group_message message,
+                            const struct group_entry *entries, size_t len)
 {
     for (size_t at = 0; at < len;) {
         size_t n = 0, bytes = 0;
@@ -248,6 +249,16 @@ static void send_entries(struct partition *partition, struct group_message messa
     }
 }
 
+static void on_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
+{
+    struct partition *partition = ctx;
+    struct node_batch *batch = batch_of(partition->home);
+    struct segment_record record = {
+        .type = RECORD_LAST, .group = (uint16_t)partition->number, .index = index, .term = term};
+    log_batch_add(&batch->batch, &record);
+    batch_mark(batch, partition, group_writes(group));
+}
+
 static void on_send(void *ctx, struct group *group, const struct group_message *message)
 {
     struct partition *partition = ctx;
@@ -260,7 +271,9 @@ static void on_send(void *ctx, struct group *group, const struct group_message *
     }
     struct group_entry *entries = mem_alloc(message->entries_len * sizeof *entries);
     if (group_entries(group, message->index + 1, message->entries_len, entries)) {
-        send_entries(partition, *message, entries, message->entries_len);
+        partition_send_entries(partition, *message, entries, message->entries_len);
+    } else {
+        log_loader_send(partition, message);
     }
     free(entries);
 }
@@ -271,6 +284,15 @@ struct received {
     struct group_message group_message;
 };
 
+void partition_log_damaged(struct partition *partition)
+{
+    char text[96];
+    (void)snprintf(text, sizeof text, "partition %u: the log contradicts its checksums, or what a leader sends",
+                   partition->number);
+    log_text(partition->node->log, LOG_ERROR, "the log is damaged: read-only", "%s", text);
+    damage_add(partition->node->damage, DAMAGE_LOG, (int)partition->number, text);
+}
+
 static void take_message(struct partition *partition, struct group_message *message)
 {
     struct node *node = partition->node;
@@ -279,10 +301,7 @@ static void take_message(struct partition *partition, struct group_message *mess
         return;
     }
     if (group_receive(partition->group, message, clock_boot_ns(node->clock)) != OK) {
-        char text[96];
-        (void)snprintf(text, sizeof text, "partition %u: its log contradicts what a leader sends", partition->number);
-        log_text(node->log, LOG_ERROR, "a replica contradicts its leader", "%s", text);
-        damage_add(node->damage, DAMAGE_LOG, (int)partition->number, text);
+        partition_log_damaged(partition);
     }
     partition_publish(partition);
 }
@@ -352,7 +371,7 @@ void partition_hint_commit(struct partition *partition, struct node_worker *work
     worker_post(&partition->home->worker, &hint->message);
 }
 
-const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
+const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_restart, on_send};
 
 /* ---- life ---- */
 

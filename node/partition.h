@@ -20,6 +20,7 @@ struct partition {
     struct submission **proposals; /* by index */
     struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;
+    unsigned loads; /* of old entries, under way */
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */
@@ -71,6 +72,11 @@ void submission_free(struct submission *submission);
  * called within. */
 void partition_submit(struct submission *submission);
 
+/* Entries of an APPEND, in as many messages as they need. */
+void partition_send_entries(struct partition *partition, struct group_message message,
+                            const struct group_entry *entries, size_t len);
+/* The log was read and is not what it was, or cannot be what a leader says. */
+void partition_log_damaged(struct partition *partition);
 /* A group's message from another node, on any worker. */
 void partition_receive(struct node_worker *worker, struct bytes body);
 

@@ -79,7 +79,17 @@ static void on_send(void *ctx, struct group *group, const struct group_message *
     hand->packets[hand->packets_len++] = packet;
 }
 
-static const struct group_ops hand_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
+/* No snapshots are taken here yet. */
+static void on_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
+{
+    (void)ctx;
+    (void)group;
+    (void)index;
+    (void)term;
+    CHECK(false);
+}
+
+static const struct group_ops hand_ops = {on_hard_state, on_append, on_apply, on_role, on_restart, on_send};
 
 /* ---- replicas ---- */
 

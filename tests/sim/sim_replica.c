@@ -96,7 +96,17 @@ static void on_apply(void *ctx, struct group *group, const struct group_entry *e
     schedule_apply(replica);
 }
 
-static const struct group_ops replica_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
+/* No snapshots are taken here yet. */
+static void on_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
+{
+    (void)ctx;
+    (void)group;
+    (void)index;
+    (void)term;
+    CHECK(false);
+}
+
+static const struct group_ops replica_ops = {on_hard_state, on_append, on_apply, on_role, on_restart, on_send};
 
 /* ---- starting ---- */
 
