@@ -117,8 +117,6 @@ void node_stop(struct node *node);
 void node_tend_keys(struct node_worker *worker);
 /* Too little room on the disk for anything but deletions. */
 bool node_disk_is_low(const struct node *node);
-/* Why the node is not ready; returns the number of failing checks. */
-unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose);
 
 static inline struct node_worker *node_worker_of(struct worker *worker)
 {

@@ -3,6 +3,7 @@
 #include "node/backups.h"
 #include "node/crypto/token.h"
 #include "node/metrics.h"
+#include "node/readiness.h"
 
 static int livez(struct node *node, const struct http_request *request, struct page_out *out)
 {
@@ -17,7 +18,7 @@ static int readyz(struct node *node, const struct http_request *request, struct 
 {
     bool verbose = bytes_start_with(request->query, BYTES_LIT("verbose"));
     out->type = "text/plain; charset=utf-8";
-    return node_readiness(node, &out->body, verbose) == 0 ? 200 : 503;
+    return readiness_check(node, &out->body, verbose) == 0 ? 200 : 503;
 }
 
 static int metrics_page(struct node *node, const struct http_request *request, struct page_out *out)

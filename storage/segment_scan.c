@@ -7,6 +7,8 @@
 #include "storage/record.h"
 #include "storage/segment_index.h"
 
+#define BATCH_MAX ((uint64_t)1 << 62)
+
 enum { HEAD_BYTES = 64 * 1024 /* holds any preamble */, UNUSED_MAX = 2 };
 
 /* The file being read. */
@@ -161,8 +163,8 @@ static enum err read_records(struct cursor *cursor)
         if (header.type == RECORD_SEGMENT) {
             return damage(cursor, "a segment begins within another");
         }
-        if (header.batch < cursor->batch) {
-            return damage(cursor, "batch numbers go backwards");
+        if (header.batch < cursor->batch || header.batch > BATCH_MAX) { /* no log lives to that */
+            return damage(cursor, "batch numbers go backwards, or beyond all bounds");
         }
         /* Whatever the segments before held at their ends must have been read. */
         if (header.type == RECORD_LAST && scan->files_len > 1 && header.index != scan->last_index[header.group]) {
