@@ -562,6 +562,11 @@ uint64_t group_match_index(const struct group *group, uint64_t replica)
     return raft_match_index(&group->raft, replica, &index) == 0 ? index : 0;
 }
 
+int64_t group_heard_ns(const struct group *group)
+{
+    return group->heard_ns;
+}
+
 void group_members(const struct group *group, struct group_members *out)
 {
     group_members_from_engine(&group->raft.configuration, out);

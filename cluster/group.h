@@ -179,6 +179,8 @@ uint64_t group_leader(const struct group *group); /* replica believed to lead; 0
 uint64_t group_commit_index(const struct group *group);
 uint64_t group_last_index(const struct group *group);
 uint64_t group_match_index(const struct group *group, uint64_t replica); /* on the leader; 0 when unknown */
+/* When its leader was heard last; INT64_MIN / 2: never. */
+int64_t group_heard_ns(const struct group *group);
 /* Membership in force here, committed or not. */
 void group_members(const struct group *group, struct group_members *out);
 bool group_is_changing(const struct group *group); /* a change is not committed yet */

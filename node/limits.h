@@ -51,6 +51,7 @@
 #define LIMIT_KEEP_BYTES (1024 * 1024)       /* newest entries of a partition kept in memory for replicas */
 #define LIMIT_APPEND_BYTES (1024 * 1024)     /* entries in one message to a replica, if more than one */
 #define LIMIT_LOADS 4                        /* reads of old entries for replicas, a partition, at a time */
+#define LIMIT_CONTACT_MS 1000                /* without the system partition's leader: nobody is authenticated */
 #define LIMIT_RETRY_MS 1800                  /* a command that reaches no leader by then: 503 no_quorum */
 #define LIMIT_OPEN_ASKS 4096                 /* questions of others that wait for a majority, a worker */
 #define LIMIT_RESEND_MS 700                  /* a forwarded command without an answer is sent again */

@@ -385,6 +385,7 @@ void partition_init(struct partition *partition, struct node *node, unsigned num
     partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
     atomic_init(&partition->lease_end_ns, INT64_MIN);
     atomic_init(&partition->confirmed_ns, INT64_MIN);
+    atomic_init(&partition->contact_ns, INT64_MIN);
 }
 
 enum err partition_open(struct partition *partition, const struct group_start *start)
@@ -424,8 +425,20 @@ void partition_close(struct partition *partition)
     free(partition->proposals);
 }
 
+/* A leader knows of itself; a follower has heard of a commit index, and applied it. */
+static void publish_contact(struct partition *partition)
+{
+    uint64_t commit = group_commit_index(partition->group);
+    if (group_is_leader(partition->group)) {
+        atomic_store_explicit(&partition->contact_ns, group_confirmed_ns(partition->group), memory_order_relaxed);
+    } else if (atomic_load_explicit(&partition->applied, memory_order_relaxed) >= commit) {
+        atomic_store_explicit(&partition->contact_ns, group_heard_ns(partition->group), memory_order_relaxed);
+    }
+}
+
 void partition_publish(struct partition *partition)
 {
+    publish_contact(partition);
     atomic_store_explicit(&partition->term, group_term(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->last, group_last_index(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->commit, group_commit_index(partition->group), memory_order_release);

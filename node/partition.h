@@ -27,6 +27,7 @@ struct partition {
     atomic_uint_fast64_t term, commit, applied, last;
     uint64_t at_start; /* the log's last entry when it was opened: any of them may have been acknowledged */
     atomic_int_fast64_t lease_end_ns, confirmed_ns;
+    atomic_int_fast64_t contact_ns;      /* what was committed by then is applied here */
     atomic_uint_fast64_t leader_replica; /* believed to lead; 0: nobody */
     atomic_bool leader;
 };

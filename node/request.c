@@ -10,6 +10,7 @@
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/metrics.h"
+#include "node/partition.h"
 #include "node/router.h"
 
 enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1, KEEP_BYTES = 4096 };
@@ -294,12 +295,24 @@ static enum flow_next run_page(struct request *request)
     return out.err == OK ? FLOW_NEXT : flow_fail(&request->flow, out.err);
 }
 
+/* A token may have been revoked since: who does not hear of that believes none. */
+static bool is_in_contact(struct request *request)
+{
+    const struct node *node = node_of(request);
+    int64_t contact_ns = atomic_load_explicit(&node->partitions[0].contact_ns, memory_order_relaxed);
+    return id_is_none(request->caller.account) || request->call.local || contact_ns == INT64_MAX ||
+           damage_any(node->damage) || clock_boot_ns(node->clock) - contact_ns < LIMIT_CONTACT_MS * 1000000LL;
+}
+
 static enum flow_next request_submit(struct flow *flow)
 {
     struct request *request = request_of(flow);
     const struct route *route = request->match.route;
     if (route->op == NULL) {
         return run_page(request);
+    }
+    if (!is_in_contact(request)) {
+        return flow_fail(flow, ERR_NO_QUORUM);
     }
     struct call *call = &request->call;
     call->worker = request->worker;
