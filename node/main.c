@@ -11,6 +11,7 @@
 #include "node/echo.h"
 #include "node/node.h"
 #include "node/operator.h"
+#include "node/rejoin.h"
 
 static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  serve     run a node (belfry serve --help lists the flags)\n"
@@ -61,7 +62,12 @@ static int run(const struct config *config, struct log *log, sigset_t *signals)
     int number;
     CHECK(sigwait(signals, &number) == 0);
     log_text(log, LOG_INFO, "stopping", "signal %d", number);
+    bool again = atomic_load(&node->restarting);
     node_stop(node);
+    if (again) {
+        log_flush(log);
+        rejoin_restart();
+    }
     return 0;
 }
 

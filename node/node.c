@@ -1,8 +1,7 @@
 #include "node/node.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -16,11 +15,11 @@
 #include "node/command.h"
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
+#include "node/directory.h"
 #include "node/flow.h"
 #include "node/forward.h"
 #include "node/guard.h"
 #include "node/identity.h"
-#include "node/join.h"
 #include "node/members.h"
 #include "node/metrics.h"
 #include "node/pages.h"
@@ -28,6 +27,7 @@
 #include "node/peers.h"
 #include "node/readiness.h"
 #include "node/recovery.h"
+#include "node/rejoin.h"
 #include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
@@ -159,24 +159,6 @@ static void path_in(const struct node *node, const char *name, char *out)
     (void)snprintf(out, PATH_MAX, "%s/%s", node->config.data, name);
 }
 
-static enum err lock_directory(struct node *node, char *why, size_t why_cap)
-{
-    char path[PATH_MAX];
-    struct disk *disk = disk_posix();
-    (void)snprintf(why, why_cap, "the data directory %s cannot be made or used", node->config.data);
-    TRY(disk->make_dir(disk, node->config.data));
-    path_in(node, "lock", path);
-    node->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (node->lock_fd < 0) {
-        return ERR_IO;
-    }
-    if (flock(node->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)snprintf(why, why_cap, "another belfry uses the data directory %s", node->config.data);
-        return ERR_CONFLICT;
-    }
-    return OK;
-}
-
 /* On any thread: what the row was of serves nothing any more, and the node takes no writes. */
 static void on_damaged(void *ctx, unsigned partition)
 {
@@ -187,57 +169,17 @@ static void on_damaged(void *ctx, unsigned partition)
         log_text(node->log, LOG_ERROR, "the data is damaged: read-only", "%s", text);
     }
     damage_add(node->damage, DAMAGE_STATE, (int)partition, text);
+    node_met_damage(node);
 }
 
-/* A new node draws its id; without --join it is a cluster of its own at once. */
-static enum err begin_identity(struct node *node, struct identity *out)
+void node_met_damage(struct node *node)
 {
-    const struct config *config = &node->config;
-    int64_t now_ms = clock_wall_ms(node->clock);
-    identity_draw(out, now_ms);
-    if (config->join[0] == 0) {
-        identity_found_alone(out, (unsigned)config->partitions, config->advertise, now_ms);
+    struct group_members members;
+    members_list(node->members, &members);
+    if (node->config.join[0] != 0 && members.len > 2 && !atomic_exchange(&node->restarting, true)) {
+        log_text(node->log, LOG_ERROR, "damage was met: the node begins anew", "%s", node->config.data);
+        (void)kill(getpid(), SIGTERM);
     }
-    return identity_write(disk_posix(), config->data, "identity", out);
-}
-
-static enum err load_identity(struct node *node, char *why, size_t why_cap)
-{
-    struct identity identity;
-    struct disk *disk = disk_posix();
-    enum err err = identity_read(disk, node->config.data, "identity", &identity);
-    char log[PATH_MAX], state[PATH_MAX], unfinished[PATH_MAX];
-    path_in(node, "log", log);
-    path_in(node, "state", state);
-    path_in(node, RESTORE_MARK, unfinished);
-    if (access(unfinished, F_OK) == 0) {
-        (void)snprintf(why, why_cap, "a restore into %s was cut short: run it again", node->config.data);
-        return ERR_CONFLICT;
-    }
-    if (err == ERR_NOT_FOUND && (access(log, F_OK) == 0 || access(state, F_OK) == 0)) {
-        err = ERR_CORRUPT; /* it is written before anything else */
-    }
-    if (err == ERR_NOT_FOUND) {
-        (void)snprintf(why, why_cap, "the file %s/identity cannot be written", node->config.data);
-        err = begin_identity(node, &identity);
-    }
-    if (err == OK && id_is_none(identity.cluster)) {
-        TRY(join_run(&node->config, node->log, &identity, why, why_cap));
-    }
-    (void)snprintf(why, why_cap, "the file %s/identity is damaged or missing", node->config.data);
-    TRY(err);
-    node->id = identity.node;
-    node->cluster_id = identity.cluster;
-    node->replica = replica_of(identity.node);
-    id_format(node->id, node->name);
-    node->data_partitions = identity.partitions;
-    node->partitions_len = identity.partitions + 1;
-    log_set_node(node->log, node->name);
-    if (identity.partitions != node->config.partitions) {
-        log_text(node->log, LOG_WARN, "the number of partitions is fixed", "founded with %u; --partitions is ignored",
-                 identity.partitions);
-    }
-    return OK;
 }
 
 static enum err open_state(struct node *node)
@@ -303,6 +245,24 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     return found_groups(node, recovery);
 }
 
+/* The others have it whole: gone for good from here, if they can do without us. */
+static void rejoin(struct node *node)
+{
+    struct identity identity = {.cluster = node->cluster_id, .node = node->id};
+    struct buf text = {0};
+    if (!rejoin_is_possible(&node->config, node->log, &identity)) {
+        return;
+    }
+    damage_write(node->damage, "", &text);
+    log_text(node->log, LOG_ERROR, "the data is damaged: set aside, to be had from the other nodes", "%.*s",
+             (int)text.len, (const char *)text.ptr);
+    buf_free(&text);
+    if (rejoin_set_aside(node->config.data, clock_wall_ms(node->clock)) == OK) {
+        log_flush(node->log);
+        rejoin_restart();
+    }
+}
+
 static enum err recover(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
 {
     recovery->data = node->config.data;
@@ -311,6 +271,9 @@ static enum err recover(struct node *node, struct recovery *recovery, char *why,
     enum err err = recovery_run(recovery);
     (void)snprintf(why, why_cap, "%s", recovery->why);
     TRY(err);
+    if (damage_any(node->damage)) {
+        rejoin(node);
+    }
     return damage_any(node->damage) ? open_damaged(node, recovery) : open_whole(node, recovery, why, why_cap);
 }
 
@@ -464,8 +427,8 @@ static enum err start_readers(struct node *node)
 static enum err start(struct node *node, char *why, size_t why_cap)
 {
     struct recovery recovery = {0};
-    TRY(lock_directory(node, why, why_cap));
-    TRY(load_identity(node, why, why_cap));
+    TRY(directory_lock(node, why, why_cap));
+    TRY(directory_identify(node, why, why_cap));
     space_init(&node->space, node->config.data, (uint64_t)node->config.disk_reserve_mib << 20);
     node->damage = damage_new(node->partitions_len);
     node->workers_len = (unsigned)node->config.workers;
@@ -657,7 +620,7 @@ static void hand_over_leaderships(struct node *node)
     struct group_members members;
     members_list(node->members, &members);
     atomic_store(&node->draining, true);
-    while (node->durable != NULL && members.len > 1 && !damage_any(node->damage) && !members_lead_nothing(node) &&
+    while (node->durable != NULL && members.len > 1 && !members_lead_nothing(node) &&
            clock_boot_ms(node->clock) < until) {
         (void)usleep(2000);
     }

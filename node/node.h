@@ -97,6 +97,7 @@ struct node {
     atomic_int computing;      /* password jobs queued or running */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
+    atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */
     atomic_bool draining;   /* leaderships are handed over */
     int64_t boot_ms;        /* the boot clock at the start */
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
@@ -115,6 +116,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
 void node_stop(struct node *node);
 /* Now and then, on any worker: the system group gets a signing key when it has none. */
 void node_tend_keys(struct node_worker *worker);
+/* Something turned out damaged, on any thread: in a cluster the node stops and begins anew (node/rejoin.h). */
+void node_met_damage(struct node *node);
 /* Too little room on the disk for anything but deletions. */
 bool node_disk_is_low(const struct node *node);
 

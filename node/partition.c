@@ -164,6 +164,7 @@ static void apply_done(struct apply_batch *batch)
         char text[64];
         (void)snprintf(text, sizeof text, "partition %u: a command met a damaged row", batch->group);
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);
+        node_met_damage(node);
     }
     for (size_t i = 0; i < batch->len; i++) {
         const struct outcome *outcome = batch->entries[i].outcome;
@@ -291,6 +292,7 @@ void partition_log_damaged(struct partition *partition)
                    partition->number);
     log_text(partition->node->log, LOG_ERROR, "the log is damaged: read-only", "%s", text);
     damage_add(partition->node->damage, DAMAGE_LOG, (int)partition->number, text);
+    node_met_damage(partition->node);
 }
 
 static void take_message(struct partition *partition, struct group_message *message)
@@ -459,6 +461,13 @@ bool partition_is_confirmed(struct partition *partition, int64_t began_ns)
     int64_t lease_end = atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire);
     return lease_end == INT64_MAX || clock_boot_ns(partition->node->clock) < lease_end ||
            atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) >= began_ns;
+}
+
+bool partition_is_in_contact(const struct node *node)
+{
+    int64_t contact_ns = atomic_load_explicit(&node->partitions[0].contact_ns, memory_order_relaxed);
+    return contact_ns == INT64_MAX || damage_any(node->damage) ||
+           clock_boot_ns(node->clock) - contact_ns < LIMIT_CONTACT_MS * 1000000LL;
 }
 
 /* ---- commands ---- */

@@ -96,6 +96,8 @@ void node_worker_flush_log(struct node_worker *worker);
 uint64_t partition_read_index(struct partition *partition);
 /* Led here, and nobody else has led since that time: by lease, or because a majority has said so. */
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns);
+/* What was committed in the system partition a second ago is applied here. */
+bool partition_is_in_contact(const struct node *node);
 /* The leader of that term has committed up to index. On any worker. */
 void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index);
 

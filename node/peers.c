@@ -274,6 +274,7 @@ void peers_sync(struct node_worker *worker)
     struct peers *peers = worker->node->peers;
     struct peer_net *net = &worker->peers;
     struct entry list[LIMIT_PEERS];
+    net->hello.has_leader = atomic_load(&worker->node->partitions[0].leader_replica) != 0;
     int64_t now_ms = clock_boot_ms(worker->node->clock);
     unsigned len = 0;
     lock(peers);

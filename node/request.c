@@ -295,15 +295,6 @@ static enum flow_next run_page(struct request *request)
     return out.err == OK ? FLOW_NEXT : flow_fail(&request->flow, out.err);
 }
 
-/* A token may have been revoked since: who does not hear of that believes none. */
-static bool is_in_contact(struct request *request)
-{
-    const struct node *node = node_of(request);
-    int64_t contact_ns = atomic_load_explicit(&node->partitions[0].contact_ns, memory_order_relaxed);
-    return id_is_none(request->caller.account) || request->call.local || contact_ns == INT64_MAX ||
-           damage_any(node->damage) || clock_boot_ns(node->clock) - contact_ns < LIMIT_CONTACT_MS * 1000000LL;
-}
-
 static enum flow_next request_submit(struct flow *flow)
 {
     struct request *request = request_of(flow);
@@ -311,7 +302,8 @@ static enum flow_next request_submit(struct flow *flow)
     if (route->op == NULL) {
         return run_page(request);
     }
-    if (!is_in_contact(request)) {
+    /* A token may have been revoked since: who does not hear of that believes none. */
+    if (!id_is_none(request->caller.account) && !request->call.local && !partition_is_in_contact(node_of(request))) {
         return flow_fail(flow, ERR_NO_QUORUM);
     }
     struct call *call = &request->call;
