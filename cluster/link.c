@@ -382,6 +382,7 @@ static enum err take_message(struct link *link, struct bytes plaintext)
         return end_telling(link, ERR_BAD_REQUEST, "a frame from the side that listens");
     }
     enum err err = link->options.frame(link->options.ctx, plaintext);
+    sodium_memzero(link->plain.ptr, plaintext.len); /* there are passwords in some */
     return err == OK ? OK : end_telling(link, err, err_title(err));
 }
 

@@ -14,7 +14,7 @@ struct config {
     unsigned listen_len;
     char log_level[CONFIG_TEXT], log_file[CONFIG_TEXT], config_file[CONFIG_TEXT];
     char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
-    char peer_listen[CONFIG_TEXT], advertise[CONFIG_TEXT], secret_file[CONFIG_TEXT];
+    char balance[CONFIG_TEXT], peer_listen[CONFIG_TEXT], advertise[CONFIG_TEXT], secret_file[CONFIG_TEXT];
     char join[CONFIG_JOIN]; /* addresses of peers, separated by commas */
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;

@@ -74,6 +74,7 @@ enum err directory_identify(struct node *node, char *why, size_t why_cap)
     node->cluster_id = identity.cluster;
     node->replica = replica_of(identity.node);
     id_format(node->id, node->name);
+    (void)snprintf(node->by_line, sizeof node->by_line, "X-Belfry-Node: %s\r\n", node->name);
     node->data_partitions = identity.partitions;
     node->partitions_len = identity.partitions + 1;
     log_set_node(node->log, node->name);

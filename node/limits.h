@@ -56,6 +56,17 @@
 #define LIMIT_OPEN_ASKS 4096                 /* questions of others that wait for a majority, a worker */
 #define LIMIT_RESEND_MS 700                  /* a forwarded command without an answer is sent again */
 
+/* Password hashes on other nodes. */
+#define LIMIT_LOAD_FRESH_MS 600       /* a node that has not reported its load for so long gets no hashes, */
+#define LIMIT_LOAD_LOST_MS 1500       /* and those it has are sent elsewhere */
+#define LIMIT_LOAD_KEEP_MS 60000      /* what is known of it is forgotten */
+#define LIMIT_HASH_RETRY_MS 1000      /* a hash that is not answered is sent elsewhere, at the earliest, */
+#define LIMIT_HASH_RETRY_MS_MAX 10000 /* and at the latest */
+#define LIMIT_HASH_TRIES 3            /* on other nodes, then here */
+#define LIMIT_BREAKER_FAILURES 3      /* in a row: the node gets no hashes for a pause */
+#define LIMIT_BREAKER_MS 1000         /* the first pause, doubled each time up to */
+#define LIMIT_BREAKER_MS_MAX 30000
+
 /* Pages and scans. */
 #define LIMIT_PAGE 200
 #define LIMIT_PAGE_DEFAULT 50

@@ -11,8 +11,10 @@
 #include "node/archive.h"
 #include "node/background.h"
 #include "node/backups.h"
+#include "node/balance.h"
 #include "node/call.h"
 #include "node/command.h"
+#include "node/compute.h"
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
 #include "node/directory.h"
@@ -291,6 +293,7 @@ static void init_worker(struct node *node, unsigned index)
     list_init(&worker->calls);
     worker->tokens = token_cache_new();
     forward_init(worker);
+    computes_init(worker);
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
     struct http_handler handler = request_handler(worker);
@@ -438,6 +441,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     }
     node->peers = peers_new(node);
     node->members = members_new(node->partitions_len);
+    computes_open(node);
     node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
@@ -570,6 +574,7 @@ static void free_node(struct node *node)
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
         forward_close(worker);
+        computes_close(worker);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
         requests_close(worker);
@@ -579,6 +584,7 @@ static void free_node(struct node *node)
     (void)unlink(path);
     (void)close(node->lock_fd);
     hashers_free(node->hashers);
+    balance_free(node->balance);
     guard_free(node->guard);
     keyring_free(node->keyring);
     buf_free(&node->openapi);

@@ -18,6 +18,8 @@
 
 struct background;
 struct backups;
+struct balance;
+struct computes;
 struct damage;
 struct forwards;
 struct guard;
@@ -53,6 +55,7 @@ struct node_worker {
     unsigned spare_len;
     struct peer_net peers;
     struct forwards *forwards;
+    struct computes *computes;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
@@ -63,7 +66,8 @@ struct node {
     struct config config;
     struct clock *clock;
     struct log *log;
-    char name[37]; /* the node's id as text */
+    char name[37];    /* the node's id as text */
+    char by_line[64]; /* the header line that says: this node did it */
     struct id id, cluster_id;
     uint64_t replica; /* ours in every group */
     char advertise[CONFIG_TEXT];
@@ -95,6 +99,7 @@ struct node {
     struct buf openapi, docs;  /* too: pages about the routes */
     struct metrics *metrics;   /* atomics */
     atomic_int computing;      /* password jobs queued or running */
+    struct balance *balance;   /* where they are computed; its own lock */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
     atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */

@@ -46,7 +46,6 @@ struct submission {
     /* On its way between nodes (node/forward.h). */
     struct list waiting;
     uint64_t ticket;
-    unsigned slot;
     uint64_t origin; /* replica of the node it came from; 0: this one */
     uint64_t target; /* whom it was sent to */
     int64_t give_up_ms, resend_ms;

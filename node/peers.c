@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "node/compute.h"
 #include "node/crypto/key_file.h"
 #include "node/forward.h"
 #include "node/members.h"
@@ -155,13 +156,13 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_ANSWER: forward_on_answer(worker, from, body); return;
     case PEER_ASK: forward_on_ask(worker, from, body); return;
     case PEER_INDEX: forward_on_index(worker, from, body); return;
-    case PEER_HASH:
-    case PEER_HASHED: return;
+    case PEER_HASH: compute_on_hash(worker, from, body); return;
+    case PEER_HASHED: compute_on_hashed(worker, from, body); return;
+    case PEER_LOAD: compute_on_load(worker, from, body); return;
     case PEER_JOIN: members_on_join(worker, from, body); return;
     case PEER_PROMISE:
     case PEER_PROMISED:
-    case PEER_FOUNDED:
-    case PEER_LOAD: return;
+    case PEER_FOUNDED: return;
     }
 }
 
@@ -315,4 +316,17 @@ bool peers_reach(struct node_worker *worker, uint64_t replica)
 {
     const struct peer_dial *dial = peer_net_find(&worker->peers, replica);
     return dial != NULL && peer_dial_is_up(dial);
+}
+
+size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS])
+{
+    size_t len = 0;
+    peer_net_each(link, &worker->peers)
+    {
+        const struct peer_dial *dial = peer_dial_of(link);
+        if (len < LIMIT_PEERS && peer_dial_is_up(dial)) {
+            out[len++] = peer_dial_replica(dial);
+        }
+    }
+    return len;
 }

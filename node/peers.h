@@ -46,5 +46,7 @@ void peers_sync(struct node_worker *worker);
 /* To that replica's node. False: it is not reached at the moment. */
 bool peers_send(struct node_worker *worker, uint64_t replica, uint8_t type, struct bytes body);
 bool peers_reach(struct node_worker *worker, uint64_t replica);
+/* All that are reached; returns how many. */
+size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS]);
 
 #endif

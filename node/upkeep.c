@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "node/call.h"
+#include "node/compute.h"
 #include "node/damage.h"
 #include "node/members.h"
 #include "node/peers.h"
@@ -112,6 +113,7 @@ static void on_upkeep(struct timer *timer)
     (void)actors_passivate(&worker->actors, worker->worker.now_ms - idle_ms, PASSIVATE_MOST);
     log_flush(worker->node->log);
     peers_sync(worker);
+    computes_tick(worker);
     if (worker->node->durable != NULL) {
         tend_groups(worker);
     }
