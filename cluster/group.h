@@ -192,7 +192,8 @@ bool group_entries(const struct group *group, uint64_t first, size_t len, struct
  * the log, or it began to hand over its leadership. */
 int64_t group_lease_end_ns(const struct group *group);
 /* A read that began at or before this time may be served at the commit index it began with: a majority
- * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or as above. */
+ * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or its term has
+ * yet to commit what it found: a commit index seen then must not be served, whatever is confirmed later. */
 int64_t group_confirmed_ns(const struct group *group);
 
 #endif

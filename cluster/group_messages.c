@@ -20,9 +20,11 @@ static void fill_append(const struct group *group, const struct raft_append_entr
 static uint64_t part_at(struct group *group, const struct raft_append_entries_result *result)
 {
     const struct raft *raft = &group->raft;
+    if (result->rejected == 0) {
+        group->refusals = 0;
+    }
     if (result->rejected == 0 || result->last_log_index + 1 != result->rejected || !GUARD(14)) {
-        group->refusals = 0; /* or its log is shorter, and the leader goes to its end at once */
-        return result->last_log_index;
+        return result->last_log_index; /* where its log is shorter, the leader goes to its end at once */
     }
     uint64_t back = (uint64_t)1 << (group->refusals < 32 ? group->refusals++ : 32);
     uint64_t shared = raft->follower_state.match > raft->commit_index ? raft->follower_state.match : raft->commit_index;
@@ -37,6 +39,7 @@ static void fill_append_result(struct group *group, const struct raft_append_ent
     to->term = from->term;
     to->index = part_at(group, from);
     to->rejected = from->rejected;
+    group->refused = from->rejected > 0;
     to->stamp_ns = group->heard_term == from->term ? group->heard_stamp_ns : 0;
 }
 
@@ -259,17 +262,15 @@ static enum err receive_append(struct group *group, struct group_message *messag
         return OK;
     }
     group_note_leader(group, message);
+    enum err err;
+    group->refused = false;
     do {
         size_t n = piece_length(message, first);
-        enum err err = receive_piece(group, message, first, n);
+        err = receive_piece(group, message, first, n);
         first += n;
-        if (err != OK) {
-            free_entries(message, first);
-            return err;
-        }
-    } while (first < message->entries_len);
+    } while (err == OK && !group->refused && first < message->entries_len);
     free_entries(message, first);
-    return OK;
+    return err;
 }
 
 static enum err receive_append_result(struct group *group, const struct group_message *from)

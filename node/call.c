@@ -98,7 +98,7 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
 {
     struct partition *partition = &call->worker->node->partitions[p];
     bool leader = atomic_load_explicit(&partition->leader, memory_order_relaxed);
-    if (leader != (point->ask == 0)) {
+    if (leader != (point->ask == 0) || (leader && point->index == UINT64_MAX)) {
         sample(call, p, point); /* leadership came or went: an index sampled later serves as well */
     }
     if (point->ask == 0 ? !partition_is_confirmed(partition, call->read_began_ns)

@@ -395,8 +395,9 @@ static void report(struct node_worker *worker)
     uint64_t up[LIMIT_PEERS];
     size_t len = peers_list_up(worker, up);
     for (size_t i = 0; i < len; i++) {
-        struct balance_load load = balance_load_for(node->balance, up[i], (unsigned)atomic_load(&node->computing),
-                                                    worker->server.draining || atomic_load(&node->stopping));
+        struct balance_load load =
+            balance_load_for(node->balance, up[i], (unsigned)atomic_load(&node->computing),
+                             worker->server.draining || atomic_load(&node->stopping) || atomic_load(&node->draining));
         struct load_message message = {.set.has = field_bit(5) - 1,
                                        .hashes = load.hashes,
                                        .yours = load.yours,

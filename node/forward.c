@@ -427,10 +427,10 @@ void forward_on_ask(struct node_worker *worker, const struct link_hello *from, s
         }
         struct partition *partition = &node->partitions[p];
         uint64_t term = atomic_load_explicit(&partition->term, memory_order_acquire);
-        uint64_t index = atomic_load_explicit(&partition->commit, memory_order_acquire);
+        uint64_t index = partition_read_index(partition);
         int64_t now_ns = clock_boot_ns(node->clock);
         bool confirmed = partition_is_confirmed(partition, now_ns);
-        if (atomic_load_explicit(&partition->term, memory_order_acquire) != term) {
+        if (index == UINT64_MAX || atomic_load_explicit(&partition->term, memory_order_acquire) != term) {
             continue; /* it is asked again */
         }
         if (confirmed) {

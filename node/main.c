@@ -16,6 +16,9 @@
 static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  serve     run a node (belfry serve --help lists the flags)\n"
                             "  status    is the node of --data DIR ready, and if not, why\n"
+                            "  nodes     the cluster as the node of --data DIR sees it\n"
+                            "  drain     NODE-ID: it hands its leaderships over and gets none; --off\n"
+                            "  remove    NODE-ID: out of the cluster, for good\n"
                             "  admin     grant a user the role admin, or take it with --revoke\n"
                             "  backup    FILE: what --data DIR holds, encrypted with --key-file KEY, beside its node\n"
                             "  restore   FILE: make --data DIR, a new cluster, out of a backup\n"
@@ -121,6 +124,9 @@ static const struct {
 } commands[] = {{"serve", serve},
                 {"echo", echo_main},
                 {"status", operator_status},
+                {"nodes", operator_nodes},
+                {"drain", operator_drain},
+                {"remove", operator_remove},
                 {"admin", operator_admin},
                 {"backup", operator_backup},
                 {"restore", operator_restore},

@@ -13,6 +13,7 @@
 #include "node/backups.h"
 #include "node/balance.h"
 #include "node/call.h"
+#include "node/cluster_page.h"
 #include "node/command.h"
 #include "node/compute.h"
 #include "node/crypto/hashers.h"
@@ -441,6 +442,7 @@ static enum err start(struct node *node, char *why, size_t why_cap)
     }
     node->peers = peers_new(node);
     node->members = members_new(node->partitions_len);
+    node->statuses = statuses_new(node->partitions_len);
     computes_open(node);
     node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
     for (unsigned p = 0; p < node->partitions_len; p++) {
@@ -593,6 +595,7 @@ static void free_node(struct node *node)
     metrics_free(node->metrics);
     damage_free(node->damage);
     members_free(node->members);
+    statuses_free(node->statuses);
     peers_free(node->peers);
     free(node->partitions);
     free(node->workers);

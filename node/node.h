@@ -28,6 +28,7 @@ struct keyring;
 struct partition;
 struct members;
 struct peers;
+struct statuses;
 struct router;
 struct metrics;
 struct token_cache;
@@ -71,9 +72,10 @@ struct node {
     struct id id, cluster_id;
     uint64_t replica; /* ours in every group */
     char advertise[CONFIG_TEXT];
-    struct peers *peers;     /* the other nodes; its own lock */
-    struct members *members; /* who belongs to the cluster; its own lock */
-    bool alone;              /* the only member, as of the start */
+    struct peers *peers;       /* the other nodes; its own lock */
+    struct members *members;   /* who belongs to the cluster; its own lock */
+    struct statuses *statuses; /* what nodes say of themselves; its own lock */
+    bool alone;                /* the only member, as of the start */
     int lock_fd;
 
     struct node_worker *workers;

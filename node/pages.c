@@ -1,6 +1,7 @@
 #include "node/pages.h"
 
 #include "node/backups.h"
+#include "node/cluster_page.h"
 #include "node/crypto/token.h"
 #include "node/metrics.h"
 #include "node/readiness.h"
@@ -81,6 +82,12 @@ const struct page_route page_routes[] = {
      "application/jwk-set+json"},
     {"/v1/cluster/backup", METHOD_POST, ROLE_ADMIN, backup_now, "Make a backup into --backup-dir", "application/json"},
     {"/v1/cluster/backup", METHOD_GET, ROLE_ADMIN, backup_last, "Is a backup being made, and the last one",
+     "application/json"},
+    {"/v1/cluster", METHOD_GET, ROLE_ADMIN, cluster_page, "Nodes and partitions as this node sees them",
+     "application/json"},
+    {"/v1/cluster/nodes/{id}/drain", METHOD_POST, ROLE_ADMIN, cluster_drain,
+     "The node leads nothing and takes no work of others", "application/json"},
+    {"/v1/cluster/nodes/{id}/drain", METHOD_DELETE, ROLE_ADMIN, cluster_undrain, "The node takes part again",
      "application/json"},
     {"/openapi.json", METHOD_GET, ROLE_NONE, openapi, "This description", "application/json"},
     {"/docs", METHOD_GET, ROLE_NONE, docs, "This description as a page", "text/html"},

@@ -451,9 +451,13 @@ void partition_publish(struct partition *partition)
 
 uint64_t partition_read_index(struct partition *partition)
 {
-    return atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX
-               ? partition->at_start
-               : atomic_load_explicit(&partition->commit, memory_order_acquire);
+    if (atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX) {
+        return partition->at_start;
+    }
+    /* In this order: what is settled was committed before. */
+    bool settled = atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) != INT64_MIN;
+    uint64_t commit = atomic_load_explicit(&partition->commit, memory_order_acquire);
+    return settled ? commit : UINT64_MAX;
 }
 
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns)

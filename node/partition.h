@@ -91,7 +91,8 @@ void node_worker_flush_log(struct node_worker *worker);
 
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
  * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
- * at its start is enough, and reads go on while a full disk holds up the state writer. */
+ * at its start is enough, and reads go on while a full disk holds up the state writer. UINT64_MAX: this
+ * leader has yet to learn what is committed; ask again. */
 uint64_t partition_read_index(struct partition *partition);
 /* Led here, and nobody else has led since that time: by lease, or because a majority has said so. */
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "node/cluster_page.h"
 #include "node/compute.h"
 #include "node/crypto/key_file.h"
 #include "node/forward.h"
@@ -160,6 +161,8 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_HASHED: compute_on_hashed(worker, from, body); return;
     case PEER_LOAD: compute_on_load(worker, from, body); return;
     case PEER_JOIN: members_on_join(worker, from, body); return;
+    case PEER_STATUS: statuses_on_status(worker, from, body); return;
+    case PEER_DRAIN: statuses_on_drain(worker, body); return;
     case PEER_PROMISE:
     case PEER_PROMISED:
     case PEER_FOUNDED: return;

@@ -20,6 +20,8 @@ enum peer_message {
     PEER_PROMISE,   /* founding: promise to belong to this cluster */
     PEER_PROMISED,
     PEER_FOUNDED,
+    PEER_STATUS, /* of a node (node/cluster_page.h) */
+    PEER_DRAIN,
     PEER_LOAD /* how busy I am (node/balance.h) */
 };
 

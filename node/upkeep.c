@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "node/call.h"
+#include "node/cluster_page.h"
 #include "node/compute.h"
 #include "node/damage.h"
 #include "node/members.h"
@@ -103,6 +104,9 @@ static void look_at_disk(struct node *node)
 static void tend_groups(struct node_worker *worker)
 {
     members_tend(worker);
+    if (worker->worker.index == 0) {
+        statuses_tend(worker);
+    }
     node_tend_keys(worker);
 }
 
