@@ -67,10 +67,16 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
 static void on_tick(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, tick);
+    /* Leaders' heartbeats fall on common moments: those of all groups to a node are one frame. */
+    int64_t beat = worker->worker.now_ms * 2 / worker->node->config.heartbeat_ms;
     list_each(link, &worker->partitions)
     {
-        partition_tick(container_of(link, struct partition, link));
+        struct partition *partition = container_of(link, struct partition, link);
+        if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
+            partition_tick(partition);
+        }
     }
+    worker->beat = beat;
     forward_tick(worker);
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
