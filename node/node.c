@@ -656,7 +656,7 @@ static enum err stop_writing(struct node *node)
     durable_stop(node->durable);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
-    if (err == OK && !durable_covers(node->durable, node->state)) {
+    if (err == OK && !durable_covers(node->durable)) {
         err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
     }
     if (err == OK) {
