@@ -298,6 +298,7 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     TRY(durable_mark_running(disk, node->config.data));
     TRY(open_state(node));
     TRY(load_configurations(node, recovery));
+    TRY(recovery_restart_logs(recovery, node->state, node->segments));
     return found_groups(node, recovery);
 }
 
