@@ -251,6 +251,7 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     TRY(durable_mark_running(disk, node->config.data));
     TRY(open_state(node));
     TRY(load_configurations(node, recovery));
+    TRY(recovery_restart_logs(recovery, node->state, node->segments));
     return found_groups(node, recovery);
 }
 
@@ -617,7 +618,7 @@ static enum err stop_writing(struct node *node)
     background_free(node->background);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
-    if (err == OK && !durable_covers(node->durable, node->state)) {
+    if (err == OK && !durable_covers(node->durable)) {
         err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
     }
     if (err == OK) {
