@@ -20,7 +20,9 @@ enum peer_message {
     PEER_PROMISE,   /* founding: promise to belong to this cluster */
     PEER_PROMISED,
     PEER_FOUNDED,
-    PEER_LOAD /* how busy I am (node/balance.h) */
+    PEER_ROWS,   /* of a partition's state (node/install.h) */
+    PEER_STAGED, /* so far it is taken over */
+    PEER_LOAD    /* how busy I am (node/balance.h) */
 };
 
 struct peers;
