@@ -100,14 +100,18 @@ static struct stage_job *start_job(struct install_receiver *receiver,
     return job;
 }
 
-static void say_staged(struct install_receiver *receiver)
+static void say_next(struct partition *partition, uint64_t to, uint64_t id, uint64_t next)
 {
-    struct install_chunk message = {
-        .partition = receiver->partition->number, .id = (int64_t)receiver->id, .number = (int64_t)receiver->next};
+    struct install_chunk message = {.partition = partition->number, .id = (int64_t)id, .number = (int64_t)next};
     struct buf body = {0};
     install_chunk_pack(&body, &message, NULL);
-    (void)peers_send(receiver->partition->home, receiver->from, PEER_STAGED, buf_bytes(&body));
+    (void)peers_send(partition->home, to, PEER_STAGED, buf_bytes(&body));
     buf_free(&body);
+}
+
+static void say_staged(struct install_receiver *receiver)
+{
+    say_next(receiver->partition, receiver->from, receiver->id, receiver->next);
 }
 
 static void failed(struct install_receiver *receiver, enum err err)
@@ -312,6 +316,9 @@ void install_take_rows(struct partition *partition, uint64_t from, const struct 
             give_up(receiver); /* another one counts now: it is sent again */
         }
         return;
+    }
+    if (!same && receiver == NULL) {
+        say_next(partition, from, (uint64_t)chunk->id, 0);
     }
     if (!same || receiver->given_up || receiver->phase != PHASE_STAGES) {
         return;

@@ -17,6 +17,7 @@ struct install_sender {
     struct list link; /* in partition->senders */
     struct partition *partition;
     uint64_t to, term, id;
+    uint64_t at_least; /* the entry the engine wants it to have */
     struct state_reader *reader;
     struct install_head head;
     struct buf configuration;
@@ -40,7 +41,7 @@ static void sender_free(struct install_sender *sender)
     free(sender);
 }
 
-static enum err read_head(struct install_sender *sender, uint64_t at_least)
+static enum err read_head(struct install_sender *sender)
 {
     struct partition *partition = sender->partition;
     struct install_head *head = &sender->head;
@@ -53,7 +54,7 @@ static enum err read_head(struct install_sender *sender, uint64_t at_least)
     buf_add_bytes(&sender->configuration, configuration);
     head->configuration = buf_bytes(&sender->configuration);
     head->term = sender->term;
-    return head->book.applied_index >= at_least ? OK : ERR_CONFLICT;
+    return head->book.applied_index >= sender->at_least ? OK : ERR_CONFLICT;
 }
 
 /* One more row, or the end of the snapshot. */
@@ -126,31 +127,19 @@ static struct install_sender *find_sender(struct partition *partition, uint64_t 
     return NULL;
 }
 
-void install_send(struct partition *partition, const struct group_message *message)
+static void begin(struct partition *partition, uint64_t to, uint64_t term, uint64_t at_least)
 {
-    struct install_sender *sender = find_sender(partition, message->to);
     struct node *node = partition->node;
-    unsigned senders = 0;
-    list_each(link, &partition->senders)
-    {
-        senders++;
-    }
-    if (sender != NULL && sender->term != message->term) {
-        sender_free(sender);
-        sender = NULL;
-    }
-    if (sender != NULL || senders >= SENDERS_MAX || !peers_reach(partition->home, message->to)) {
-        return;
-    }
-    sender = mem_zalloc(sizeof *sender);
+    struct install_sender *sender = mem_zalloc(sizeof *sender);
     *sender = (struct install_sender){.partition = partition,
-                                      .to = message->to,
-                                      .term = message->term,
+                                      .to = to,
+                                      .term = term,
+                                      .at_least = at_least,
                                       .id = random_u64(&partition->home->worker.random) >> 2,
                                       .table = 1,
                                       .heard_ms = clock_boot_ms(node->clock)};
     list_add_tail(&partition->senders, &sender->link);
-    enum err err = read_head(sender, message->index);
+    enum err err = read_head(sender);
     if (err == OK) {
         log_text(node->log, LOG_INFO, "a replica gets the state", "partition %u: to %016llx, as of entry %llu",
                  partition->number, (unsigned long long)sender->to,
@@ -162,11 +151,37 @@ void install_send(struct partition *partition, const struct group_message *messa
     }
 }
 
+void install_send(struct partition *partition, const struct group_message *message)
+{
+    struct install_sender *sender = find_sender(partition, message->to);
+    unsigned senders = 0;
+    list_each(link, &partition->senders)
+    {
+        senders++;
+    }
+    if (sender != NULL && sender->term != message->term) {
+        sender_free(sender);
+        sender = NULL;
+    }
+    if (sender == NULL && senders < SENDERS_MAX && peers_reach(partition->home, message->to)) {
+        begin(partition, message->to, message->term, message->index);
+    }
+}
+
 void install_staged(struct partition *partition, uint64_t from, const struct install_chunk *message)
 {
     struct install_sender *sender = find_sender(partition, from);
     uint64_t next = (uint64_t)message->number;
-    if (sender == NULL || sender->id != (uint64_t)message->id || next < sender->acked || next > sender->made) {
+    if (sender == NULL || sender->id != (uint64_t)message->id || next > sender->made) {
+        return;
+    }
+    if (next == 0) { /* it was started anew, and knows nothing of this */
+        uint64_t term = sender->term, at_least = sender->at_least;
+        sender_free(sender);
+        begin(partition, from, term, at_least);
+        return;
+    }
+    if (next < sender->acked) {
         return;
     }
     sender->heard_ms = clock_boot_ms(partition->node->clock);

@@ -4,7 +4,8 @@
 
 #include "node/install.h"
 
-/* PEER_ROWS: chunk 0 has the head and no rows. PEER_STAGED: number is the next chunk wanted. */
+/* PEER_ROWS: chunk 0 has the head and no rows. PEER_STAGED: number is the next chunk wanted;
+ * 0: nothing is known of this, begin anew. */
 struct install_chunk {
     struct fieldset set;
     int64_t partition, id, number;
