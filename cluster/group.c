@@ -42,6 +42,9 @@ static void guard_sole_voter_term(struct group *group)
 /* Committed entries that are synced here go to apply, in order. Never beyond what is synced. */
 static void hand_over(struct group *group)
 {
+    if (group->installing) {
+        return;
+    }
     uint64_t commit = raft_commit_index(&group->raft);
     uint64_t upto = commit < group->persisted ? commit : group->persisted;
     while (group->handed < upto) {
@@ -87,13 +90,42 @@ static void note_election(struct group *group, bool was_leader, uint64_t last_be
     }
 }
 
+static void copy_configuration(const struct raft_configuration *from, struct raft_configuration *to)
+{
+    struct raft_buffer encoded;
+    CHECK(raft_configuration_encode(from, &encoded) == 0);
+    raft_configuration_init(to);
+    CHECK(raft_configuration_decode(&encoded, to) == 0);
+    raft_free(encoded.base);
+}
+
+/* G13: a membership is proposed only once the one before is committed. A follower may receive it before
+ * it has learned of that commit; the engine would forget the one between, and roll back beyond it. */
+static void settle_superseded(struct group *group, uint64_t index, struct raft_configuration *superseded)
+{
+    struct raft *raft = &group->raft;
+    if (GUARD(13) && index != 0 && raft->configuration_uncommitted_index > index) {
+        raft_configuration_close(&raft->configuration_committed);
+        raft->configuration_committed = *superseded;
+        raft->configuration_committed_index = index;
+        return;
+    }
+    raft_configuration_close(superseded);
+}
+
 static int step_once(struct group *group, struct raft_event *event)
 {
     struct raft_update update;
+    struct raft_configuration before = {NULL, 0};
+    uint64_t uncommitted = group->raft.configuration_uncommitted_index;
     bool was_leader = raft_state(&group->raft) == RAFT_LEADER;
     uint64_t last_before = event->type == RAFT_START ? 0 : raft_last_index(&group->raft);
     event->time = group_now_ms(group);
+    if (uncommitted != 0 && event->type == RAFT_RECEIVE) {
+        copy_configuration(&group->raft.configuration, &before);
+    }
     int rc = raft_step(&group->raft, event, &update);
+    settle_superseded(group, event->type == RAFT_RECEIVE ? uncommitted : 0, &before);
     if (rc != 0) {
         return rc;
     }
@@ -103,6 +135,11 @@ static int step_once(struct group *group, struct raft_event *event)
     note_election(group, was_leader, event->type == RAFT_START ? raft_last_index(&group->raft) : last_before);
     if ((update.flags & RAFT_UPDATE_ENTRIES) != 0) {
         take_entries(group, &update);
+    }
+    if ((update.flags & RAFT_UPDATE_SNAPSHOT) != 0) {
+        group->installing = true;
+        group->install = update.snapshot.metadata;
+        raft_free(update.snapshot.chunk.base);
     }
     if ((update.flags & RAFT_UPDATE_MESSAGES) != 0) {
         for (unsigned i = 0; i < update.messages.n; i++) {
@@ -121,12 +158,8 @@ static int settle_membership(struct group *group)
         return 0;
     }
     struct raft_event event = {.type = RAFT_CONFIGURATION};
-    struct raft_buffer encoded;
     event.configuration.index = raft->configuration_uncommitted_index;
-    CHECK(raft_configuration_encode(&raft->configuration, &encoded) == 0);
-    raft_configuration_init(&event.configuration.conf);
-    CHECK(raft_configuration_decode(&encoded, &event.configuration.conf) == 0);
-    raft_free(encoded.base);
+    copy_configuration(&raft->configuration, &event.configuration.conf);
     return step_once(group, &event);
 }
 
@@ -283,6 +316,9 @@ enum err group_open(const struct group_options *options, const struct group_star
 void group_close(struct group *group)
 {
     if (group != NULL) {
+        if (group->installing) {
+            raft_configuration_close(&group->install.configuration);
+        }
         raft_close(&group->raft, NULL);
         group_entries_close(&group->entries);
         free(group->held);
@@ -305,8 +341,7 @@ static void free_payloads(struct bytes *payloads, size_t len)
     }
 }
 
-/* Takes the payloads over in every case. */
-static int submit(struct group *group, enum raft_entry_type type, struct bytes *payloads, size_t len)
+int group_propose(struct group *group, enum raft_entry_type type, struct bytes *payloads, size_t len)
 {
     struct raft_entry *entries = mem_alloc(len * sizeof *entries);
     for (size_t i = 0; i < len; i++) {
@@ -335,7 +370,7 @@ enum err group_submit(struct group *group, struct bytes *payloads, size_t len, i
     }
     *out_first_index = group_last_index(group) + 1;
     /* The engine refuses while it hands leadership over. */
-    return submit(group, RAFT_COMMAND, payloads, len) == 0 ? OK : ERR_NOT_LEADER;
+    return group_propose(group, RAFT_COMMAND, payloads, len) == 0 ? OK : ERR_NOT_LEADER;
 }
 
 uint64_t group_writes(const struct group *group)
@@ -343,11 +378,72 @@ uint64_t group_writes(const struct group *group)
     return group->entries.number;
 }
 
+/* The log begins anew behind what was installed. */
+static void finish_install(struct group *group)
+{
+    struct raft_event event = {.type = RAFT_PERSISTED_SNAPSHOT};
+    uint64_t index = group->install.index;
+    event.persisted_snapshot.metadata = group->install;
+    event.persisted_snapshot.last = true;
+    group->installing = false;
+    group->restart_number = 0;
+    group->handed = group->applied = group->persisted = index;
+    group_entries_reset(&group->entries, index);
+    CHECK(group_step(group, &event) == 0);
+}
+
+enum err group_install(struct group *group, const struct group_message *message, int64_t now_ns, bool *out_begun)
+{
+    struct raft_message raw = {.type = RAFT_INSTALL_SNAPSHOT, .server_id = message->from, .server_address = ""};
+    struct raft_install_snapshot *install = &raw.install_snapshot;
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    group->now_ns = now_ns;
+    *out_begun = false;
+    if (message->term < raft_current_term(&group->raft)) {
+        return OK; /* its sender leads no more */
+    }
+    if (group->installing || group->leader || group->entries.writes_len > 0 || group->handed != group->applied) {
+        return ERR_CONFLICT;
+    }
+    TRY(group_members_to_engine(message->configuration, &install->conf));
+    install->version = 0;
+    install->term = message->term;
+    install->last_index = message->index;
+    install->last_term = message->index_term;
+    install->conf_index = message->configuration_index;
+    install->data = (struct raft_buffer){raft_malloc(1), 1};
+    event.receive.message = &raw;
+    group_note_leader(group, message);
+    if (group_step(group, &event) != 0) {
+        return ERR_CORRUPT;
+    }
+    *out_begun = group->installing;
+    return OK;
+}
+
+void group_switched(struct group *group, int64_t now_ns)
+{
+    CHECK(group->installing && group->restart_number == 0);
+    group->now_ns = now_ns;
+    group_entries_hard_state(&group->entries); /* a write like it: a number, and no entry */
+    group->restart_number = group->entries.number;
+    group->options.ops->restart(group->options.ctx, group, group->install.index, group->install.term);
+}
+
+bool group_is_installing(const struct group *group)
+{
+    return group->installing;
+}
+
 void group_synced(struct group *group, uint64_t number, int64_t now_ns)
 {
     group->now_ns = now_ns;
     uint64_t index = group_entries_synced(&group->entries, number);
     group_release_held(group);
+    if (group->restart_number != 0 && number >= group->restart_number) {
+        finish_install(group);
+        return;
+    }
     if (index > group->persisted) {
         group->persisted = index;
         struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
@@ -370,7 +466,7 @@ static void forget_silent_leader(struct group *group)
     struct raft *raft = &group->raft;
     if (GUARD(3) && raft_state(raft) == RAFT_FOLLOWER && raft->follower_state.current_leader.id != 0 &&
         group->now_ns - group->heard_ns >= 2LL * group->options.election_ms * 1000000) {
-        raft->follower_state.current_leader.id = 0;
+        group_forget_leader(group);
     }
 }
 
@@ -402,86 +498,6 @@ enum err group_transfer(struct group *group, uint64_t replica, int64_t now_ns)
     return rc == 0 ? OK : rc == RAFT_NOTLEADER ? ERR_NOT_LEADER : ERR_NOT_FOUND;
 }
 
-/* ---- membership ---- */
-
-static unsigned voters_of(const struct group_members *members)
-{
-    unsigned voters = 0;
-    for (unsigned i = 0; i < members->len; i++) {
-        voters += members->list[i].role == GROUP_VOTER;
-    }
-    return voters;
-}
-
-/* The members of `to` in the order the engine has them in: it keeps what it knows of each by place. */
-static enum err order_change(const struct group *group, const struct group_members *to, struct group_members *out)
-{
-    struct group_members from;
-    unsigned changes = 0;
-    group_members(group, &from);
-    *out = (struct group_members){0};
-    for (unsigned i = 0; i < from.len; i++) {
-        const struct group_member *kept = group_members_find(to, from.list[i].replica);
-        changes += kept == NULL || kept->role != from.list[i].role;
-        if (kept != NULL) {
-            out->list[out->len++] = *kept;
-        }
-    }
-    for (unsigned i = 0; i < to->len; i++) {
-        if (group_members_find(&from, to->list[i].replica) == NULL) {
-            /* A learner first: a replica that has nothing yet must not count. */
-            changes += to->list[i].role == GROUP_LEARNER ? 1 : 2;
-            out->list[out->len++] = to->list[i];
-        }
-    }
-    const struct group_member *self = group_members_find(out, group->options.replica);
-    bool keeps_us = self != NULL && self->role == GROUP_VOTER;
-    bool enough = voters_of(out) >= 2 || voters_of(out) >= voters_of(&from);
-    return changes == 1 && keeps_us && enough && out->len == to->len ? OK : ERR_BAD_REQUEST;
-}
-
-/* Before a voter goes, every one that stays must know of the membership it goes from. */
-static bool all_know(const struct group *group, const struct group_members *members)
-{
-    for (unsigned i = 0; i < members->len; i++) {
-        const struct group_member *member = &members->list[i];
-        if (member->role == GROUP_VOTER && member->replica != group->options.replica &&
-            group_match_index(group, member->replica) < group->raft.configuration_committed_index) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static enum err propose_barrier(struct group *group)
-{
-    struct bytes payload = bytes_of(mem_zalloc(8), 8);
-    return group->own_index == 0 && submit(group, RAFT_BARRIER, &payload, 1) != 0 ? ERR_NOT_LEADER : ERR_CONFLICT;
-}
-
-enum err group_change(struct group *group, const struct group_members *members, int64_t now_ns)
-{
-    struct group_members ordered, from;
-    group->now_ns = now_ns;
-    if (!group->leader) {
-        return ERR_NOT_LEADER;
-    }
-    TRY(order_change(group, members, &ordered));
-    if (group_is_changing(group) || raft_transferee(&group->raft) != 0) {
-        return ERR_CONFLICT;
-    }
-    if (group->own_index == 0) {
-        return propose_barrier(group);
-    }
-    group_members(group, &from);
-    bool shrinks = voters_of(&ordered) < voters_of(&from);
-    if (raft_commit_index(&group->raft) < group->own_index || (shrinks && !all_know(group, &ordered))) {
-        return ERR_CONFLICT;
-    }
-    struct bytes payload = group_members_encode(&ordered);
-    return submit(group, RAFT_CHANGE, &payload, 1) == 0 ? OK : ERR_CONFLICT;
-}
-
 void group_hint_commit(struct group *group, uint64_t term, uint64_t index, int64_t now_ns)
 {
     group->now_ns = now_ns;
@@ -505,14 +521,10 @@ void group_forget(struct group *group, uint64_t index, int64_t now_ns)
         return;
     }
     struct raft_event event = {.type = RAFT_SNAPSHOT};
-    struct raft_buffer encoded;
     event.snapshot.metadata.index = group->applied;
     event.snapshot.metadata.configuration_index = raft->configuration_committed_index;
     event.snapshot.trailing = (unsigned)(group->applied - index);
-    CHECK(raft_configuration_encode(&raft->configuration_committed, &encoded) == 0);
-    raft_configuration_init(&event.snapshot.metadata.configuration);
-    CHECK(raft_configuration_decode(&encoded, &event.snapshot.metadata.configuration) == 0);
-    raft_free(encoded.base);
+    copy_configuration(&raft->configuration_committed, &event.snapshot.metadata.configuration);
     CHECK(group_step(group, &event) == 0);
 }
 
@@ -548,6 +560,11 @@ uint64_t group_match_index(const struct group *group, uint64_t replica)
 {
     raft_index index = 0;
     return raft_match_index(&group->raft, replica, &index) == 0 ? index : 0;
+}
+
+int64_t group_heard_ns(const struct group *group)
+{
+    return group->heard_ns;
 }
 
 void group_members(const struct group *group, struct group_members *out)

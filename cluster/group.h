@@ -88,6 +88,8 @@ struct group_ops {
     void (*apply)(void *ctx, struct group *group, const struct group_entry *entry);
     /* Leadership won or lost. What was submitted and is not applied may or may not survive. */
     void (*role)(void *ctx, struct group *group, bool leader);
+    /* The log begins anew behind index: to be synced. Its number is group_writes. */
+    void (*restart)(void *ctx, struct group *group, uint64_t index, uint64_t term);
     /* To message->to; may be lost, doubled, delayed or overtaken. The entries of an APPEND are fetched
      * with group_entries: those too old for it are loaded from the log. */
     void (*send)(void *ctx, struct group *group, const struct group_message *message);
@@ -156,6 +158,16 @@ enum err group_change(struct group *group, const struct group_members *members, 
 /* The leader of that term says, beside its messages, that it has committed up to index: a follower need
  * not wait for the next one to apply it. */
 void group_hint_commit(struct group *group, uint64_t term, uint64_t index, int64_t now_ns);
+/* The leader's MESSAGE_INSTALL, once the state as of message->index is staged and verified here; payloads
+ * as in group_receive. *out_begun: the state is to be switched, nothing is taken in meanwhile, and then
+ * group_switched is due; else it is not needed (any more). Errors: ERR_CONFLICT (entries are still being
+ * written or applied: try again), ERR_CORRUPT. */
+enum err group_install(struct group *group, const struct group_message *message, int64_t now_ns,
+                       bool *out_begun) MUST_USE;
+/* The state is switched, durably. Asks for the log to begin anew (ops.restart); once that is synced, the
+ * group goes on from there. */
+void group_switched(struct group *group, int64_t now_ns);
+bool group_is_installing(const struct group *group);
 /* Entries at or below index are no longer in the log. */
 void group_forget(struct group *group, uint64_t index, int64_t now_ns);
 
@@ -167,6 +179,8 @@ uint64_t group_leader(const struct group *group); /* replica believed to lead; 0
 uint64_t group_commit_index(const struct group *group);
 uint64_t group_last_index(const struct group *group);
 uint64_t group_match_index(const struct group *group, uint64_t replica); /* on the leader; 0 when unknown */
+/* When its leader was heard last; INT64_MIN / 2: never. */
+int64_t group_heard_ns(const struct group *group);
 /* Membership in force here, committed or not. */
 void group_members(const struct group *group, struct group_members *out);
 bool group_is_changing(const struct group *group); /* a change is not committed yet */
@@ -178,7 +192,8 @@ bool group_entries(const struct group *group, uint64_t first, size_t len, struct
  * the log, or it began to hand over its leadership. */
 int64_t group_lease_end_ns(const struct group *group);
 /* A read that began at or before this time may be served at the commit index it began with: a majority
- * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or as above. */
+ * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or its term has
+ * yet to commit what it found: a commit index seen then must not be served, whatever is confirmed later. */
 int64_t group_confirmed_ns(const struct group *group);
 
 #endif

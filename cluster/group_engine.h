@@ -46,6 +46,11 @@ struct group {
     size_t held_len, held_cap;
     uint64_t hard_number; /* of the newest hard state's write */
 
+    /* A state is being switched: what the engine will be told then. */
+    bool installing;
+    struct raft_snapshot_metadata install;
+    uint64_t restart_number; /* of the write that begins the log anew; 0: not asked for yet */
+
     /* As a follower. */
     int64_t heard_ns;    /* when the leader was heard last */
     uint64_t heard_term; /* in which term */
@@ -53,6 +58,8 @@ struct group {
     uint64_t hint_term, hint_index; /* committed, as its leader has said */
     uint64_t disrupt_term;          /* the term that a TimeoutNow allows us to disrupt */
     int64_t quarantine_ends_ns;
+    bool refused;      /* the message under way */
+    unsigned refusals; /* of entries whose predecessor is another here, one after the other */
 
     /* As a leader: the newest stamp that came back from each, in stamps_term. */
     struct {
@@ -70,6 +77,8 @@ static inline uint64_t group_now_ms(const struct group *group)
 {
     return (uint64_t)group->now_ns / 1000000;
 }
+/* Submits entries; takes the payloads over in every case. Anything but 0: the engine refused. */
+int group_propose(struct group *group, enum raft_entry_type type, struct bytes *payloads, size_t len);
 bool group_is_sole_voter(const struct group *group);
 
 /* group_members.c */
@@ -81,6 +90,10 @@ enum err group_members_to_engine(struct bytes encoded, struct raft_configuration
 void group_send(struct group *group, const struct raft_message *message);
 /* The hard states of what is held may be synced now. */
 void group_release_held(struct group *group);
+/* A message of a leader has come. */
+void group_note_leader(struct group *group, const struct group_message *message);
+/* Only as a follower. */
+void group_forget_leader(struct group *group);
 
 /* group_lease.c */
 void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns);

@@ -15,12 +15,31 @@ static void fill_append(const struct group *group, const struct raft_append_entr
     to->stamp_ns = group->now_ns;
 }
 
-static void fill_append_result(const struct group *group, const struct raft_append_entries_result *from,
+/* G14: the engine looks for where the logs part one entry at a time. A follower that has many to give up
+ * names an index twice as far back with each refusal, but none before what it knows to share. */
+static uint64_t part_at(struct group *group, const struct raft_append_entries_result *result)
+{
+    const struct raft *raft = &group->raft;
+    if (result->rejected == 0) {
+        group->refusals = 0;
+    }
+    if (result->rejected == 0 || result->last_log_index + 1 != result->rejected || !GUARD(14)) {
+        return result->last_log_index; /* where its log is shorter, the leader goes to its end at once */
+    }
+    uint64_t back = (uint64_t)1 << (group->refusals < 32 ? group->refusals++ : 32);
+    uint64_t shared = raft->follower_state.match > raft->commit_index ? raft->follower_state.match : raft->commit_index;
+    uint64_t index = result->rejected > back ? result->rejected - back : 0;
+    index = index > shared ? index : shared;
+    return index < result->last_log_index ? index : result->last_log_index;
+}
+
+static void fill_append_result(struct group *group, const struct raft_append_entries_result *from,
                                struct group_message *to)
 {
     to->term = from->term;
-    to->index = from->last_log_index;
+    to->index = part_at(group, from);
     to->rejected = from->rejected;
+    group->refused = from->rejected > 0;
     to->stamp_ns = group->heard_term == from->term ? group->heard_stamp_ns : 0;
 }
 
@@ -100,8 +119,10 @@ void group_release_held(struct group *group)
             group->options.ops->send(group->options.ctx, group, message);
         }
     }
-    group->held_len -= done;
-    memmove(group->held, group->held + done, group->held_len * sizeof *group->held);
+    if (done > 0) {
+        group->held_len -= done;
+        memmove(group->held, group->held + done, group->held_len * sizeof *group->held);
+    }
 }
 
 /* ---- in ---- */
@@ -128,6 +149,13 @@ static void free_entries(struct group_message *message, size_t from)
     message->entries = NULL;
 }
 
+/* G11: the engine takes the last entry of a message for its commit index when the leader's is beyond
+ * both; a message that was overtaken would set it back. */
+static uint64_t commit_for(const struct group *group, const struct group_message *message, uint64_t last)
+{
+    return GUARD(11) && last < raft_commit_index(&group->raft) ? 0 : message->commit;
+}
+
 /* Hands entries first ... first + n - 1 of the message to the engine; frees those it has no use for. */
 static enum err receive_piece(struct group *group, const struct group_message *whole, size_t first, size_t n)
 {
@@ -138,7 +166,7 @@ static enum err receive_piece(struct group *group, const struct group_message *w
     append->term = whole->term;
     append->prev_log_index = whole->index + first;
     append->prev_log_term = first == 0 ? whole->index_term : whole->entries[first - 1].term;
-    append->leader_commit = whole->commit;
+    append->leader_commit = commit_for(group, whole, whole->index + first + n);
     append->entries = entries;
     append->n_entries = (unsigned)n;
     for (size_t i = 0; i < n; i++) {
@@ -197,7 +225,7 @@ static bool is_sound_append(const struct group *group, const struct group_messag
     return true;
 }
 
-static void note_leader(struct group *group, const struct group_message *message)
+void group_note_leader(struct group *group, const struct group_message *message)
 {
     if (message->term < raft_current_term(&group->raft)) {
         return;
@@ -210,6 +238,17 @@ static void note_leader(struct group *group, const struct group_message *message
     group->heard_stamp_ns = message->stamp_ns > group->heard_stamp_ns ? message->stamp_ns : group->heard_stamp_ns;
 }
 
+/* G12: to a leader of an old term the engine answers without setting the index; when the message was to
+ * begin at index 1 that is no refusal, and if the asker leads in our term by then, it takes whatever
+ * stands there for what we have. Our term is all it needs to learn. */
+static void answer_old_term(struct group *group, const struct group_message *message)
+{
+    struct raft_message answer = raft_message_of(message);
+    answer.type = RAFT_APPEND_ENTRIES_RESULT;
+    answer.append_entries_result = (struct raft_append_entries_result){.term = raft_current_term(&group->raft)};
+    group_send(group, &answer);
+}
+
 static enum err receive_append(struct group *group, struct group_message *message)
 {
     size_t first = 0;
@@ -217,45 +256,54 @@ static enum err receive_append(struct group *group, struct group_message *messag
         free_entries(message, 0);
         return ERR_CORRUPT;
     }
-    note_leader(group, message);
+    if (GUARD(12) && message->term < raft_current_term(&group->raft)) {
+        answer_old_term(group, message);
+        free_entries(message, 0);
+        return OK;
+    }
+    group_note_leader(group, message);
+    enum err err;
+    group->refused = false;
     do {
         size_t n = piece_length(message, first);
-        enum err err = receive_piece(group, message, first, n);
+        err = receive_piece(group, message, first, n);
         first += n;
-        if (err != OK) {
-            free_entries(message, first);
-            return err;
-        }
-    } while (first < message->entries_len);
+    } while (err == OK && !group->refused && first < message->entries_len);
     free_entries(message, first);
-    return OK;
-}
-
-/* G5: a refusal of what the peer is known to have is an old one, or the peer has lost what it had; the
- * engine would count below zero. */
-static bool is_stale_refusal(const struct group *group, const struct group_message *message)
-{
-    uint64_t match = group_match_index(group, message->from);
-    return message->rejected > 0 && (message->rejected <= match || message->index < match);
+    return err;
 }
 
 static enum err receive_append_result(struct group *group, const struct group_message *from)
 {
     struct raft_message message = raft_message_of(from);
     struct raft_append_entries_result *result = &message.append_entries_result;
+    uint64_t match = 0;
     if (group->leader && from->term == raft_current_term(&group->raft)) {
         group_lease_stamp(group, from->from, from->stamp_ns);
-        if (GUARD(5) && is_stale_refusal(group, from)) {
-            return OK;
-        }
+        match = GUARD(5) ? group_match_index(group, from->from) : 0;
+    }
+    /* G5: a refusal of what the peer is known to have is an old one, or the peer has lost what it had; the
+     * engine would count below zero. Nor does it need to look for common ground below that. */
+    if (from->rejected > 0 && from->rejected <= match) {
+        return OK;
     }
     result->version = 1;
     result->term = from->term;
     result->rejected = from->rejected;
-    result->last_log_index = from->index;
+    result->last_log_index = from->rejected > 0 && from->index < match ? match : from->index;
     result->features = 0;
     result->capacity = 0;
     return receive(group, &message);
+}
+
+/* With its address, or the engine would answer nobody once what it wrote for that leader is synced. */
+void group_forget_leader(struct group *group)
+{
+    struct raft *raft = &group->raft;
+    CHECK(raft_state(raft) == RAFT_FOLLOWER);
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+    raft->follower_state.current_leader.id = 0;
 }
 
 /* G9: a leader that was silent for a whole election time-out holds no lease any more: no need to wait
@@ -265,7 +313,7 @@ static void forget_expired_leader(struct group *group)
     struct raft *raft = &group->raft;
     if (GUARD(9) && raft_state(raft) == RAFT_FOLLOWER &&
         group->now_ns - group->heard_ns >= (int64_t)group->options.election_ms * 1000000) {
-        raft->follower_state.current_leader.id = 0;
+        group_forget_leader(group);
     }
 }
 
@@ -352,7 +400,7 @@ enum err group_receive(struct group *group, struct group_message *message, int64
     case MESSAGE_VOTE: return receive_vote(group, message);
     case MESSAGE_VOTE_RESULT: return receive_vote_result(group, message);
     case MESSAGE_TIMEOUT_NOW: return receive_timeout_now(group, message);
-    case MESSAGE_INSTALL: return OK;
+    case MESSAGE_INSTALL: return OK; /* group_install, once it is staged */
     }
     return OK;
 }

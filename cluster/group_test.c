@@ -54,6 +54,13 @@ static void fake_role(void *ctx, struct group *group, bool leader)
     buf_printf(&fake->trace, leader ? "lead; " : "follow; ");
 }
 
+static void fake_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
+{
+    struct fake *fake = ctx;
+    (void)group;
+    buf_printf(&fake->trace, "restart %llu^%llu; ", (unsigned long long)index, (unsigned long long)term);
+}
+
 static void fake_send(void *ctx, struct group *group, const struct group_message *message)
 {
     struct fake *fake = ctx;
@@ -61,7 +68,7 @@ static void fake_send(void *ctx, struct group *group, const struct group_message
     buf_printf(&fake->trace, "send %u to %llu; ", message->type, (unsigned long long)message->to);
 }
 
-static const struct group_ops fake_ops = {fake_hard_state, fake_append, fake_apply, fake_role, fake_send};
+static const struct group_ops fake_ops = {fake_hard_state, fake_append, fake_apply, fake_role, fake_restart, fake_send};
 
 static void fake_close(struct fake *fake)
 {

@@ -188,6 +188,7 @@ struct hello_body {
     int64_t workers, worker;
     struct bytes address, software;
     int64_t partitions;
+    bool has_leader;
 };
 
 static const struct field hello_fields[] = {FIELD_ID(1, hello_body, node, FIELD_REQUIRED),
@@ -198,8 +199,9 @@ static const struct field hello_fields[] = {FIELD_ID(1, hello_body, node, FIELD_
                                             FIELD_STRING(6, hello_body, address, 0, 0, FIELD_REQUIRED),
                                             FIELD_STRING(7, hello_body, software, 0, 0, FIELD_REQUIRED),
                                             FIELD_INT(8, hello_body, partitions, 0, UINT16_MAX, 0),
+                                            FIELD_BOOL(9, hello_body, has_leader, 0),
                                             FIELDS_END};
-enum { HELLO_FIELDS = ARRAY_LEN(hello_fields) - 1 };
+enum { HELLO_FIELDS = ARRAY_LEN(hello_fields) - 1, HELLO_MANDATORY = 7 /* the first ones */ };
 
 static void send_hello(struct link *link)
 {
@@ -212,7 +214,8 @@ static void send_hello(struct link *link)
                               hello->worker,
                               bytes_str(hello->address),
                               bytes_str(hello->software),
-                              hello->partitions};
+                              hello->partitions,
+                              hello->has_leader};
     struct buf packed = {0};
     field_pack(&packed, hello_fields, &body);
     CHECK(packed.len + SEAL_BYTES <= LINK_HELLO_BYTES);
@@ -235,13 +238,14 @@ static bool decode_hello(struct bytes packed, struct link_hello *out)
 {
     struct hello_body body = {0};
     if (field_unpack(hello_fields, packed, &body) != OK ||
-        (body.set.has | field_bit(HELLO_FIELDS - 1)) != field_bit(HELLO_FIELDS) - 1 || body.partitions < 0 ||
+        (body.set.has & (field_bit(HELLO_MANDATORY) - 1)) != field_bit(HELLO_MANDATORY) - 1 || body.partitions < 0 ||
         body.partitions > UINT16_MAX || body.workers < 1 || body.workers > UINT16_MAX || body.worker < 0 ||
         body.worker >= body.workers || id_is_none(body.node)) {
         return false;
     }
     *out = (struct link_hello){.node = body.node,
                                .partitions = (uint32_t)body.partitions,
+                               .has_leader = body.has_leader,
                                .cluster = body.cluster,
                                .run = (uint64_t)body.run,
                                .workers = (uint32_t)body.workers,
@@ -378,6 +382,7 @@ static enum err take_message(struct link *link, struct bytes plaintext)
         return end_telling(link, ERR_BAD_REQUEST, "a frame from the side that listens");
     }
     enum err err = link->options.frame(link->options.ctx, plaintext);
+    sodium_memzero(link->plain.ptr, plaintext.len); /* there are passwords in some */
     return err == OK ? OK : end_telling(link, err, err_title(err));
 }
 

@@ -35,6 +35,7 @@ enum {
 struct link_hello {
     struct id node;
     struct id cluster;                /* none: it belongs to no cluster yet */
+    bool has_leader;                  /* of the system partition: its cluster has a quorum */
     uint32_t partitions;              /* of its cluster, data only; 0: it belongs to none */
     uint64_t run;                     /* drawn at its start: tells a restarted node from the one before */
     uint32_t workers;                 /* how many it has */

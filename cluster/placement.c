@@ -21,3 +21,112 @@ void placement_found(struct group_members *members)
         members->list[i].role = i < placement_voters(members->len) ? GROUP_VOTER : GROUP_LEARNER;
     }
 }
+
+/* ---- membership ---- */
+
+static unsigned count_voters(const struct group_members *members)
+{
+    unsigned voters = 0;
+    for (unsigned i = 0; i < members->len; i++) {
+        voters += members->list[i].role == GROUP_VOTER;
+    }
+    return voters;
+}
+
+static void without(const struct group_members *from, unsigned at, struct group_members *out)
+{
+    *out = *from;
+    out->len--;
+    memmove(&out->list[at], &out->list[at + 1], (out->len - at) * sizeof out->list[0]);
+}
+
+/* Those that go: learners first, then voters, the leader itself never. */
+static enum placement_step remove_one(const struct placement *placement, struct group_members *out)
+{
+    const struct group_members *current = placement->current;
+    bool self_goes = false;
+    for (unsigned role = GROUP_LEARNER; role <= GROUP_VOTER; role++) {
+        for (unsigned i = 0; i < current->len; i++) {
+            const struct group_member *member = &current->list[i];
+            if (member->role != role || group_members_find(placement->wanted, member->replica) != NULL) {
+                continue;
+            }
+            if (member->replica == placement->self) {
+                self_goes = true;
+            } else if (role == GROUP_LEARNER || count_voters(current) > 2) {
+                without(current, i, out);
+                return PLACEMENT_CHANGE;
+            }
+        }
+    }
+    return self_goes && count_voters(current) > 1 ? PLACEMENT_HAND_OVER : PLACEMENT_NOTHING;
+}
+
+static bool add_one(const struct placement *placement, struct group_members *out)
+{
+    *out = *placement->current;
+    for (unsigned i = 0; i < placement->wanted->len && out->len < GROUP_MEMBERS_MAX; i++) {
+        const struct group_member *member = &placement->wanted->list[i];
+        if (group_members_find(placement->current, member->replica) == NULL) {
+            out->list[out->len] = *member;
+            out->list[out->len++].role = GROUP_LEARNER;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool change_role(const struct placement *placement, struct group_members *out)
+{
+    unsigned voters = count_voters(placement->current), target = placement_voters(placement->current->len);
+    *out = *placement->current;
+    for (unsigned i = 0; i < out->len; i++) {
+        struct group_member *member = &out->list[i];
+        bool ready = placement->is_ready(placement->ctx, member->replica);
+        if (voters < target && member->role == GROUP_LEARNER && ready) {
+            member->role = GROUP_VOTER;
+            return true;
+        }
+        if (voters > target && member->role == GROUP_VOTER && member->replica != placement->self) {
+            member->role = GROUP_LEARNER;
+            return true;
+        }
+    }
+    return false;
+}
+
+enum placement_step placement_next(const struct placement *placement, struct group_members *out)
+{
+    enum placement_step step = remove_one(placement, out);
+    if (step != PLACEMENT_NOTHING) {
+        return step;
+    }
+    return add_one(placement, out) || change_role(placement, out) ? PLACEMENT_CHANGE : PLACEMENT_NOTHING;
+}
+
+/* ---- leaders ---- */
+
+static size_t count_led(const uint64_t *leaders, size_t len, uint64_t replica)
+{
+    size_t led = 0;
+    for (size_t i = 0; i < len; i++) {
+        led += leaders[i] == replica;
+    }
+    return led;
+}
+
+uint64_t placement_lead(const struct group_members *members, uint64_t self, const uint64_t *leaders, size_t len,
+                        bool (*is_ready)(void *ctx, uint64_t replica), void *ctx)
+{
+    size_t ours = count_led(leaders, len, self), fewest = ours;
+    uint64_t to = 0;
+    for (unsigned i = 0; i < members->len; i++) {
+        const struct group_member *member = &members->list[i];
+        size_t led = count_led(leaders, len, member->replica);
+        if (member->role == GROUP_VOTER && member->replica != self && led < fewest && is_ready(ctx, member->replica)) {
+            fewest = led;
+            to = member->replica;
+        }
+    }
+    return ours >= fewest + 2 ? to : 0;
+}

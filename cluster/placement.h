@@ -10,4 +10,23 @@ unsigned placement_voters(unsigned members);
  * on every founder. */
 void placement_found(struct group_members *members);
 
+/* What shall be done next so that a group's members become the wanted ones, with as many voters as there
+ * should be. Roles in wanted mean nothing. */
+enum placement_step { PLACEMENT_NOTHING, PLACEMENT_CHANGE, PLACEMENT_HAND_OVER };
+struct placement {
+    const struct group_members *current, *wanted;
+    uint64_t self; /* who leads and asks */
+    /* A learner that has nearly all of the log and is reached; a voter that is reached. */
+    bool (*is_ready)(void *ctx, uint64_t replica);
+    void *ctx;
+};
+/* PLACEMENT_CHANGE: *out is the next membership, one change away. PLACEMENT_HAND_OVER: another must lead
+ * first. */
+enum placement_step placement_next(const struct placement *placement, struct group_members *out);
+
+/* To whom this leader shall hand one of the groups it leads, so that all lead about as many; 0: it stays.
+ * leaders has the replica that leads each group, or 0. */
+uint64_t placement_lead(const struct group_members *members, uint64_t self, const uint64_t *leaders, size_t len,
+                        bool (*is_ready)(void *ctx, uint64_t replica), void *ctx);
+
 #endif

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "node/command.h"
-#include "node/crypto/hashers.h"
+#include "node/compute.h"
 #include "node/damage.h"
 #include "node/forward.h"
 #include "node/guard.h"
@@ -18,15 +18,6 @@ static struct call *call_of(struct script *script)
 
 /* ---- ending ---- */
 
-struct password_work {
-    uv_work_t work;
-    struct call *call; /* NULL: given up; the worker's to read and write */
-    atomic_bool given_up;
-    struct node *node;
-    struct password_job *job; /* in the call's arena */
-    struct hash_job hash;     /* its copy: the call may be gone when it is done */
-};
-
 static void detach(struct call *call)
 {
     timers_clear(&call->worker->worker.timers, &call->deadline);
@@ -36,10 +27,9 @@ static void detach(struct call *call)
         call->submission->data = NULL; /* its answer will be dropped */
         call->submission = NULL;
     }
-    if (call->work != NULL) {
-        atomic_store(&call->work->given_up, true);
-        call->work->call = NULL;
-        call->work = NULL;
+    if (call->compute != NULL) {
+        compute_abandon(call->compute);
+        call->compute = NULL;
     }
     reply_close(&call->script.answer);
 }
@@ -108,7 +98,7 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
 {
     struct partition *partition = &call->worker->node->partitions[p];
     bool leader = atomic_load_explicit(&partition->leader, memory_order_relaxed);
-    if (leader != (point->ask == 0)) {
+    if (leader != (point->ask == 0) || (leader && point->index == UINT64_MAX)) {
         sample(call, p, point); /* leadership came or went: an index sampled later serves as well */
     }
     if (point->ask == 0 ? !partition_is_confirmed(partition, call->read_began_ns)
@@ -251,7 +241,7 @@ static void command_done(struct submission *submission)
         return;
     }
     call->submission = NULL;
-    call->by = submission->by;
+    call->by = call->hashed ? call->by : submission->by;
     timers_clear(&call->worker->worker.timers, &call->deadline);
     struct outcome *outcome = submission->outcome;
     call->script.err = submission->err != OK ? submission->err : outcome->err;
@@ -307,61 +297,27 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
 
 /* ---- password hashes ---- */
 
-/* On the compute pool: waits for a hashing process. */
-static void password_run(uv_work_t *work)
+static void password_done(void *data, const struct hash_job *result, uint64_t by)
 {
-    struct password_work *job = container_of(work, struct password_work, work);
-    bool nobody = job->hash.verify && job->hash.phc[0] == 0;
-    if (atomic_load(&job->given_up)) {
-        return;
-    }
-    if (nobody) {
-        memcpy(job->hash.phc, job->node->dummy_phc, sizeof job->hash.phc);
-    }
-    hashers_run(job->node->hashers, &job->hash);
-    job->hash.matches = job->hash.matches && !nobody;
-}
-
-static void password_after(uv_work_t *work, int status)
-{
-    struct password_work *job = container_of(work, struct password_work, work);
-    struct call *call = job->call;
-    atomic_fetch_sub(&job->node->computing, 1);
-    if (call != NULL) {
-        call->work = NULL;
-        timers_clear(&call->worker->worker.timers, &call->deadline);
-        memcpy(job->job->phc, job->hash.phc, sizeof job->job->phc);
-        job->job->matches = job->hash.matches;
-        job->job->rehash = job->hash.matches && job->hash.rehash;
-        call->script.err = status != 0 ? ERR_SHUTTING_DOWN : job->hash.err;
-    }
-    sodium_memzero(&job->hash, sizeof job->hash);
-    free(job);
-    if (call != NULL) {
-        run_script(call);
-    }
+    struct call *call = data;
+    struct password_job *job = call->password;
+    call->compute = NULL;
+    timers_clear(&call->worker->worker.timers, &call->deadline);
+    memcpy(job->phc, result->phc, sizeof job->phc);
+    job->matches = result->matches;
+    job->rehash = result->rehash;
+    call->script.err = result->err;
+    call->by = by;
+    call->hashed = true;
+    run_script(call);
 }
 
 static void service_password(struct script *script, struct password_job *job, bool verify)
 {
     struct call *call = call_of(script);
-    struct node *node = call->worker->node;
-    if (atomic_fetch_add(&node->computing, 1) >= LIMIT_COMPUTE_QUEUE) {
-        atomic_fetch_sub(&node->computing, 1);
-        call->refused = true;
-        return;
-    }
-    struct password_work *work = mem_zalloc(sizeof *work);
-    work->call = call;
-    work->node = node;
-    work->job = job;
-    work->hash.verify = verify;
-    CHECK(job->password.len <= sizeof work->hash.password);
-    work->hash.password_len = (uint32_t)job->password.len;
-    memcpy(work->hash.password, job->password.ptr, job->password.len);
-    memcpy(work->hash.phc, job->phc, sizeof work->hash.phc);
-    call->work = work;
-    CHECK(uv_queue_work(&call->worker->worker.loop, &work->work, password_run, password_after) == 0);
+    call->password = job;
+    call->compute = compute_start(call->worker, verify, job->password, job->phc, password_done, call);
+    call->refused = call->compute == NULL;
 }
 
 /* ---- other services ---- */
@@ -423,7 +379,7 @@ static bool begins_waiting(struct call *call)
         forward_submit(call->submission);
         return true;
     }
-    if (call->work != NULL) {
+    if (call->compute != NULL) {
         set_deadline(call, LIMIT_COMPUTE_MS);
         return true;
     }

@@ -7,7 +7,7 @@
 #include "node/node.h"
 #include "node/partition.h"
 
-struct password_work;
+struct compute;
 
 /* How far a read must see of one partition. */
 struct read_point {
@@ -45,8 +45,10 @@ struct call {
     int64_t read_began_ns;
     bool reading;
     struct submission *submission;
-    struct password_work *work;
-    bool refused; /* the compute pool is full */
+    struct compute *compute;
+    struct password_job *password; /* what it computes; in the arena */
+    bool hashed;                   /* by is the node that computed it */
+    bool refused;                  /* nobody can compute it */
 };
 
 void call_start(struct call *call);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "node/balance.h"
 #include "node/base/text.h"
 #include "node/limits.h"
 
@@ -45,6 +46,8 @@ static const struct flag flags[] = {
     NUMBER("partitions", partitions, 1, 256, 16, "data partitions; fixed when the data directory is founded"),
     NUMBER("election-timeout-ms", election_timeout_ms, 50, 60000, 200, "Raft election timeout"),
     NUMBER("heartbeat-ms", heartbeat_ms, 10, 10000, 50, "Raft heartbeat"),
+    TEXT("balance", balance, "weighted_response_time",
+         "who hashes a password: round_robin, least_connections or weighted_response_time"),
     NUMBER("argon2-memory-kib", argon2_memory_kib, 8, 4194304, 19456, "memory of a password hash"),
     NUMBER("argon2-passes", argon2_passes, 1, 64, 2, "passes of a password hash"),
     NUMBER("mailbox-limit", mailbox_limit, 1, 65536, LIMIT_MAILBOX, "commands waiting in one actor"),
@@ -57,6 +60,8 @@ static const struct flag flags[] = {
            "with less room on the disk only deletions are taken"),
     NUMBER("log-segment-mib", log_segment_mib, LIMIT_SEGMENT_MIB_MIN, 1024, LIMIT_SEGMENT_MIB,
            "size of a file of the log"),
+    NUMBER("log-keep-mib", log_keep_mib, 0, 1048576, LIMIT_LOG_KEEP_MIB,
+           "of the log, kept for replicas that lag; at most a tenth of the disk"),
     TEXT("backup-dir", backup_dir, "", "DIR: where backups are made, on a schedule and by POST /v1/cluster/backup"),
     TEXT("backup-key-file", backup_key_file, "", "FILE with their key (belfry secret FILE)"),
     NUMBER("backup-every-s", backup_every_s, 0, 31536000, 0, "seconds between backups; 0: only when asked for"),
@@ -230,6 +235,10 @@ enum err config_parse(struct config *config, int argc, char **argv)
     TRY(from_flags(config, argc, argv, false));
     if (config->backup_dir[0] != 0 && config->backup_key_file[0] == 0) {
         return complain("--", "backup-dir", "needs --backup-key-file: backups are encrypted");
+    }
+    enum balance_policy policy;
+    if (!balance_policy_find(config->balance, &policy)) {
+        return complain("--", "balance", "is round_robin, least_connections or weighted_response_time");
     }
     return config->heartbeat_ms * 2 > config->election_timeout_ms
                ? complain("--", "heartbeat-ms", "must be at most half of --election-timeout-ms")

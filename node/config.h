@@ -14,12 +14,12 @@ struct config {
     unsigned listen_len;
     char log_level[CONFIG_TEXT], log_file[CONFIG_TEXT], config_file[CONFIG_TEXT];
     char cors_origins[CONFIG_TEXT]; /* space-separated, or * */
-    char peer_listen[CONFIG_TEXT], advertise[CONFIG_TEXT], secret_file[CONFIG_TEXT];
+    char balance[CONFIG_TEXT], peer_listen[CONFIG_TEXT], advertise[CONFIG_TEXT], secret_file[CONFIG_TEXT];
     char join[CONFIG_JOIN]; /* addresses of peers, separated by commas */
     int64_t workers, partitions, election_timeout_ms, heartbeat_ms;
     int64_t argon2_memory_kib, argon2_passes;
     int64_t mailbox_limit, max_connections, durable_interval_ms, state_quota_mib, backup_every_s, backup_keep,
-        disk_reserve_mib, log_segment_mib, actor_idle_ms;
+        disk_reserve_mib, log_segment_mib, log_keep_mib, actor_idle_ms;
     bool print_config, found;
 };
 

@@ -6,10 +6,11 @@
 #include "node/command.h"
 #include "node/peer_net.h"
 #include "node/peers.h"
+#include "node/tickets.h"
 
 /* ---- the messages ---- */
 
-/* PEER_COMMAND. The ticket is the sender's: its low byte is the worker that waits. */
+/* PEER_COMMAND. The ticket is the sender's (node/tickets.h). */
 struct command_message {
     struct fieldset set;
     int64_t ticket, partition, kind;
@@ -49,13 +50,7 @@ static const struct field answer_message_fields[] = {FIELD_INT(1, answer_message
 
 /* Rows, little endian. PEER_ASK: partition (2), number (8). PEER_INDEX: those, the leader's term (8), and its
  * commit index (8). */
-enum { WORKER_BITS = 8, ASK_BYTES = 10, INDEX_BYTES = 26, FORWARDS_MAX = 8192, ASK_AGAIN_MS = 50 };
-
-static struct node_worker *worker_of_ticket(struct node *node, uint64_t ticket)
-{
-    uint64_t index = ticket & ((1U << WORKER_BITS) - 1);
-    return index < node->workers_len ? &node->workers[index] : NULL;
-}
+enum { ASK_BYTES = 10, INDEX_BYTES = 26, ASK_AGAIN_MS = 50 };
 
 /* The questions of one partition are numbered; many may be under way. */
 struct ask {
@@ -67,11 +62,9 @@ struct ask {
 };
 
 struct forwards {
-    struct list waiting;                    /* commands for a leader, or for its answer */
-    struct submission *slots[FORWARDS_MAX]; /* those that were sent, by ticket */
-    unsigned next_slot;
-    uint64_t tickets;
-    struct ask *asks; /* by partition */
+    struct list waiting;    /* commands for a leader, or for its answer */
+    struct tickets tickets; /* of those that were sent */
+    struct ask *asks;       /* by partition */
     bool asking;
     struct list open_asks; /* of others, not answered yet */
     unsigned open_asks_len;
@@ -87,10 +80,7 @@ static bool is_worth_a_retry(enum err err)
 static void finish(struct submission *submission, enum err err)
 {
     list_remove(&submission->waiting);
-    if (submission->slot != 0) {
-        submission->from->forwards->slots[submission->slot - 1] = NULL;
-        submission->slot = 0;
-    }
+    tickets_give_back(&submission->from->forwards->tickets, submission->ticket);
     submission->err = err;
     submission->on_answer(submission);
 }
@@ -113,32 +103,16 @@ static void local_done(struct submission *submission)
     }
 }
 
-/* 0: there is none to spare. */
-static unsigned take_slot(struct node_worker *worker, struct submission *submission)
-{
-    for (unsigned i = 0; i < FORWARDS_MAX; i++) {
-        unsigned slot = (worker->forwards->next_slot + i) % FORWARDS_MAX;
-        if (worker->forwards->slots[slot] == NULL) {
-            worker->forwards->slots[slot] = submission;
-            worker->forwards->next_slot = slot + 1;
-            return slot + 1;
-        }
-    }
-    return 0;
-}
-
 static bool send_command(struct submission *submission, uint64_t leader)
 {
     struct node_worker *worker = submission->from;
     struct command_message message = {.set.has = field_bit(6) - 1};
     struct buf body = {0};
-    if (submission->slot == 0) {
-        submission->slot = take_slot(worker, submission);
-        if (submission->slot == 0) {
+    if (submission->ticket == 0) {
+        submission->ticket = tickets_take(&worker->forwards->tickets, worker->worker.index, submission);
+        if (submission->ticket == 0) {
             return false;
         }
-        submission->ticket =
-            (++worker->forwards->tickets << 32) | (uint64_t)submission->slot << WORKER_BITS | worker->worker.index;
     }
     message.ticket = (int64_t)submission->ticket;
     message.partition = submission->partition->number;
@@ -233,9 +207,8 @@ static void take_answer(struct node_worker *worker, uint64_t by, struct bytes bo
         answer.outcome_err >= ERR_COUNT) {
         return;
     }
-    uint64_t slot = ((uint64_t)answer.ticket & UINT32_MAX) >> WORKER_BITS;
-    struct submission *submission = slot == 0 || slot > FORWARDS_MAX ? NULL : worker->forwards->slots[slot - 1];
-    if (submission == NULL || submission->ticket != (uint64_t)answer.ticket || list_empty(&submission->waiting)) {
+    struct submission *submission = tickets_find(&worker->forwards->tickets, (uint64_t)answer.ticket);
+    if (submission == NULL || list_empty(&submission->waiting)) {
         return; /* answered already, or given up */
     }
     if (is_worth_a_retry((enum err)answer.err)) {
@@ -249,35 +222,11 @@ static void take_answer(struct node_worker *worker, uint64_t by, struct bytes bo
     finish(submission, (enum err)answer.err);
 }
 
-struct passed_answer {
-    struct message message;
-    uint64_t by;
-    struct buf body;
-};
-
-static void run_passed_answer(struct worker *base, struct message *message)
-{
-    struct passed_answer *passed = container_of(message, struct passed_answer, message);
-    take_answer(node_worker_of(base), passed->by, buf_bytes(&passed->body));
-    buf_free(&passed->body);
-    free(passed);
-}
-
 void forward_on_answer(struct node_worker *worker, const struct link_hello *from, struct bytes body)
 {
     struct answer_message answer = {0};
-    if (field_unpack(answer_message_fields, body, &answer) != OK) {
-        return;
-    }
-    struct node_worker *to = worker_of_ticket(worker->node, (uint64_t)answer.ticket);
-    if (to == worker) {
-        take_answer(worker, replica_of(from->node), body);
-    } else if (to != NULL) {
-        struct passed_answer *passed = mem_zalloc(sizeof *passed);
-        passed->message.run = run_passed_answer;
-        passed->by = replica_of(from->node);
-        buf_add_bytes(&passed->body, body);
-        worker_post(&to->worker, &passed->message);
+    if (field_unpack(answer_message_fields, body, &answer) == OK) {
+        tickets_route(worker, (uint64_t)answer.ticket, replica_of(from->node), body, take_answer);
     }
 }
 
@@ -478,10 +427,10 @@ void forward_on_ask(struct node_worker *worker, const struct link_hello *from, s
         }
         struct partition *partition = &node->partitions[p];
         uint64_t term = atomic_load_explicit(&partition->term, memory_order_acquire);
-        uint64_t index = atomic_load_explicit(&partition->commit, memory_order_acquire);
+        uint64_t index = partition_read_index(partition);
         int64_t now_ns = clock_boot_ns(node->clock);
         bool confirmed = partition_is_confirmed(partition, now_ns);
-        if (atomic_load_explicit(&partition->term, memory_order_acquire) != term) {
+        if (index == UINT64_MAX || atomic_load_explicit(&partition->term, memory_order_acquire) != term) {
             continue; /* it is asked again */
         }
         if (confirmed) {

@@ -50,9 +50,22 @@
 #define LIMIT_PEER_KEEP_MS 10000             /* an address nobody speaks of is forgotten */
 #define LIMIT_KEEP_BYTES (1024 * 1024)       /* newest entries of a partition kept in memory for replicas */
 #define LIMIT_APPEND_BYTES (1024 * 1024)     /* entries in one message to a replica, if more than one */
+#define LIMIT_LOADS 4                        /* reads of old entries for replicas, a partition, at a time */
+#define LIMIT_CONTACT_MS 1000                /* without the system partition's leader: nobody is authenticated */
 #define LIMIT_RETRY_MS 1800                  /* a command that reaches no leader by then: 503 no_quorum */
 #define LIMIT_OPEN_ASKS 4096                 /* questions of others that wait for a majority, a worker */
 #define LIMIT_RESEND_MS 700                  /* a forwarded command without an answer is sent again */
+
+/* Password hashes on other nodes. */
+#define LIMIT_LOAD_FRESH_MS 600       /* a node that has not reported its load for so long gets no hashes, */
+#define LIMIT_LOAD_LOST_MS 1500       /* and those it has are sent elsewhere */
+#define LIMIT_LOAD_KEEP_MS 60000      /* what is known of it is forgotten */
+#define LIMIT_HASH_RETRY_MS 1000      /* a hash that is not answered is sent elsewhere, at the earliest, */
+#define LIMIT_HASH_RETRY_MS_MAX 10000 /* and at the latest */
+#define LIMIT_HASH_TRIES 3            /* on other nodes, then here */
+#define LIMIT_BREAKER_FAILURES 3      /* in a row: the node gets no hashes for a pause */
+#define LIMIT_BREAKER_MS 1000         /* the first pause, doubled each time up to */
+#define LIMIT_BREAKER_MS_MAX 30000
 
 /* Pages and scans. */
 #define LIMIT_PAGE 200
@@ -78,6 +91,7 @@
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */
+#define LIMIT_LOG_KEEP_MIB 256              /* of the log, for replicas that lag; a tenth of the disk at most */
 #define LIMIT_DISK_SPARE_BYTES (8ULL << 20) /* kept for deletions, votes and durable points */
 #define LIMIT_SEGMENT_MIB_MIN 4             /* holds any record, and the preamble */
 #define LIMIT_DISK_RESERVE_MIB 64           /* below it 507, but for deletions */

@@ -11,10 +11,14 @@
 #include "node/echo.h"
 #include "node/node.h"
 #include "node/operator.h"
+#include "node/rejoin.h"
 
 static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  serve     run a node (belfry serve --help lists the flags)\n"
                             "  status    is the node of --data DIR ready, and if not, why\n"
+                            "  nodes     the cluster as the node of --data DIR sees it\n"
+                            "  drain     NODE-ID: it hands its leaderships over and gets none; --off\n"
+                            "  remove    NODE-ID: out of the cluster, for good\n"
                             "  admin     grant a user the role admin, or take it with --revoke\n"
                             "  backup    FILE: what --data DIR holds, encrypted with --key-file KEY, beside its node\n"
                             "  restore   FILE: make --data DIR, a new cluster, out of a backup\n"
@@ -61,7 +65,12 @@ static int run(const struct config *config, struct log *log, sigset_t *signals)
     int number;
     CHECK(sigwait(signals, &number) == 0);
     log_text(log, LOG_INFO, "stopping", "signal %d", number);
+    bool again = atomic_load(&node->restarting);
     node_stop(node);
+    if (again) {
+        log_flush(log);
+        rejoin_restart();
+    }
     return 0;
 }
 
@@ -115,6 +124,9 @@ static const struct {
 } commands[] = {{"serve", serve},
                 {"echo", echo_main},
                 {"status", operator_status},
+                {"nodes", operator_nodes},
+                {"drain", operator_drain},
+                {"remove", operator_remove},
                 {"admin", operator_admin},
                 {"backup", operator_backup},
                 {"restore", operator_restore},

@@ -6,8 +6,10 @@
 
 #include "cluster/group.h"
 #include "node/backups.h"
+#include "node/balance.h"
 #include "node/damage.h"
 #include "node/partition.h"
+#include "node/peers.h"
 #include "node/router.h"
 
 enum { KINDS = 8, OPS = 256, METHODS = METHOD_OTHER + 1, STATUSES = 26, BUCKETS = 14 };
@@ -288,6 +290,67 @@ static void write_workers(struct node *node, struct buf *out)
            (double)atomic_load(&node->computing));
 }
 
+static double view_sent(const struct balance_view *view)
+{
+    return (double)view->sent;
+}
+static double view_failed(const struct balance_view *view)
+{
+    return (double)view->failed;
+}
+static double view_served(const struct balance_view *view)
+{
+    return (double)view->served;
+}
+static double view_outstanding(const struct balance_view *view)
+{
+    return view->outstanding;
+}
+static double view_response(const struct balance_view *view)
+{
+    return view->response_ms / 1000;
+}
+static double view_breaker(const struct balance_view *view)
+{
+    return view->breaker == BREAKER_OPEN ? 1 : view->breaker == BREAKER_HALF_OPEN ? 0.5 : 0;
+}
+static double view_queue(const struct balance_view *view)
+{
+    return view->load.hashes;
+}
+
+/* Who hashes passwords: a line a node, this one too. */
+static void write_balance(struct node *node, struct buf *out)
+{
+    static const struct {
+        const char *name, *type, *help;
+        double (*value)(const struct balance_view *view);
+    } families[] = {
+        {"belfry_balance_sent_total", "counter", "Password hashes given to the node.", view_sent},
+        {"belfry_balance_failed_total", "counter", "Of those, refused, lost or not answered in time.", view_failed},
+        {"belfry_balance_served_total", "counter", "Password hashes computed here for the node.", view_served},
+        {"belfry_balance_outstanding", "gauge", "Password hashes given to the node and not answered.",
+         view_outstanding},
+        {"belfry_balance_response_seconds", "gauge", "Moving average of the node's answers; 0: none yet.",
+         view_response},
+        {"belfry_balance_breaker", "gauge", "1 while the node gets no hashes after failures, 0.5 while it is tried.",
+         view_breaker},
+        {"belfry_balance_reported_queue", "gauge", "Password hashes waiting or running there, as the node says.",
+         view_queue}};
+    struct balance_view views[LIMIT_PEERS + 1];
+    size_t len = balance_views(node->balance, clock_boot_ms(node->clock), views, ARRAY_LEN(views));
+    views[0].load.hashes = (unsigned)atomic_load(&node->computing);
+    for (size_t f = 0; f < ARRAY_LEN(families); f++) {
+        head(out, families[f].name, families[f].type, families[f].help);
+        for (size_t i = 0; i < len; i++) {
+            char name[ID_TEXT_BYTES + 1] = "";
+            if (peers_name(node->peers, views[i].replica, name)) {
+                buf_printf(out, "%s{node=\"%s\"} %.9g\n", families[f].name, name, families[f].value(&views[i]));
+            }
+        }
+    }
+}
+
 void metrics_write(struct node *node, struct buf *out)
 {
     write_requests(node->metrics, node->router, out);
@@ -306,4 +369,5 @@ void metrics_write(struct node *node, struct buf *out)
            damage_any(node->damage) ? 1 : 0);
     write_partitions(node, out);
     write_workers(node, out);
+    write_balance(node, out);
 }

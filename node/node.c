@@ -1,8 +1,7 @@
 #include "node/node.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -10,27 +9,34 @@
 
 #include "actors/system/system.h"
 #include "node/archive.h"
+#include "node/background.h"
 #include "node/backups.h"
+#include "node/balance.h"
 #include "node/call.h"
+#include "node/cluster_page.h"
 #include "node/command.h"
+#include "node/compute.h"
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
+#include "node/directory.h"
 #include "node/flow.h"
 #include "node/forward.h"
 #include "node/guard.h"
 #include "node/identity.h"
-#include "node/join.h"
+#include "node/members.h"
 #include "node/metrics.h"
 #include "node/pages.h"
 #include "node/partition.h"
 #include "node/peers.h"
+#include "node/readiness.h"
 #include "node/recovery.h"
+#include "node/rejoin.h"
 #include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
 #include "node/upkeep.h"
 
-enum { TICK_MS = 10, DRAIN_MS = 10000, READY_MS = 20000 };
+enum { TICK_MS = 10, HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
 
 /* ---- the turn ---- */
 
@@ -156,24 +162,6 @@ static void path_in(const struct node *node, const char *name, char *out)
     (void)snprintf(out, PATH_MAX, "%s/%s", node->config.data, name);
 }
 
-static enum err lock_directory(struct node *node, char *why, size_t why_cap)
-{
-    char path[PATH_MAX];
-    struct disk *disk = disk_posix();
-    (void)snprintf(why, why_cap, "the data directory %s cannot be made or used", node->config.data);
-    TRY(disk->make_dir(disk, node->config.data));
-    path_in(node, "lock", path);
-    node->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (node->lock_fd < 0) {
-        return ERR_IO;
-    }
-    if (flock(node->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)snprintf(why, why_cap, "another belfry uses the data directory %s", node->config.data);
-        return ERR_CONFLICT;
-    }
-    return OK;
-}
-
 /* On any thread: what the row was of serves nothing any more, and the node takes no writes. */
 static void on_damaged(void *ctx, unsigned partition)
 {
@@ -184,57 +172,17 @@ static void on_damaged(void *ctx, unsigned partition)
         log_text(node->log, LOG_ERROR, "the data is damaged: read-only", "%s", text);
     }
     damage_add(node->damage, DAMAGE_STATE, (int)partition, text);
+    node_met_damage(node);
 }
 
-/* A new node draws its id; without --join it is a cluster of its own at once. */
-static enum err begin_identity(struct node *node, struct identity *out)
+void node_met_damage(struct node *node)
 {
-    const struct config *config = &node->config;
-    int64_t now_ms = clock_wall_ms(node->clock);
-    identity_draw(out, now_ms);
-    if (config->join[0] == 0) {
-        identity_found_alone(out, (unsigned)config->partitions, config->advertise, now_ms);
+    struct group_members members;
+    members_list(node->members, &members);
+    if (node->config.join[0] != 0 && members.len > 2 && !atomic_exchange(&node->restarting, true)) {
+        log_text(node->log, LOG_ERROR, "damage was met: the node begins anew", "%s", node->config.data);
+        (void)kill(getpid(), SIGTERM);
     }
-    return identity_write(disk_posix(), config->data, "identity", out);
-}
-
-static enum err load_identity(struct node *node, char *why, size_t why_cap)
-{
-    struct identity identity;
-    struct disk *disk = disk_posix();
-    enum err err = identity_read(disk, node->config.data, "identity", &identity);
-    char log[PATH_MAX], state[PATH_MAX], unfinished[PATH_MAX];
-    path_in(node, "log", log);
-    path_in(node, "state", state);
-    path_in(node, RESTORE_MARK, unfinished);
-    if (access(unfinished, F_OK) == 0) {
-        (void)snprintf(why, why_cap, "a restore into %s was cut short: run it again", node->config.data);
-        return ERR_CONFLICT;
-    }
-    if (err == ERR_NOT_FOUND && (access(log, F_OK) == 0 || access(state, F_OK) == 0)) {
-        err = ERR_CORRUPT; /* it is written before anything else */
-    }
-    if (err == ERR_NOT_FOUND) {
-        (void)snprintf(why, why_cap, "the file %s/identity cannot be written", node->config.data);
-        err = begin_identity(node, &identity);
-    }
-    if (err == OK && id_is_none(identity.cluster)) {
-        TRY(join_run(&node->config, node->log, &identity, why, why_cap));
-    }
-    (void)snprintf(why, why_cap, "the file %s/identity is damaged or missing", node->config.data);
-    TRY(err);
-    node->id = identity.node;
-    node->cluster_id = identity.cluster;
-    node->replica = replica_of(identity.node);
-    id_format(node->id, node->name);
-    node->data_partitions = identity.partitions;
-    node->partitions_len = identity.partitions + 1;
-    log_set_node(node->log, node->name);
-    if (identity.partitions != node->config.partitions) {
-        log_text(node->log, LOG_WARN, "the number of partitions is fixed", "founded with %u; --partitions is ignored",
-                 identity.partitions);
-    }
-    return OK;
 }
 
 static enum err open_state(struct node *node)
@@ -279,8 +227,12 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     (void)snprintf(why, why_cap, "the state in %s cannot be opened", node->config.data);
     char log_dir[PATH_MAX];
     path_in(node, "log", log_dir);
-    struct segments_options options = {disk, log_dir, node->partitions_len,
-                                       (uint64_t)node->config.log_segment_mib << 20};
+    struct segments_options options = {disk,
+                                       log_dir,
+                                       node->partitions_len,
+                                       (uint64_t)node->config.log_segment_mib << 20,
+                                       .keep_bytes = (uint64_t)node->config.log_keep_mib << 20,
+                                       .reserve_bytes = (uint64_t)node->config.disk_reserve_mib << 20};
     TRY(segments_continue(&options, &recovery->scan, &node->segments));
     if (recovery->look.start == DURABLE_CRASHED || recovery->from_log) {
         TRY(durable_restore(node->config.data, &recovery->look));
@@ -296,6 +248,24 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     return found_groups(node, recovery);
 }
 
+/* The others have it whole: gone for good from here, if they can do without us. */
+static void rejoin(struct node *node)
+{
+    struct identity identity = {.cluster = node->cluster_id, .node = node->id};
+    struct buf text = {0};
+    if (!rejoin_is_possible(&node->config, node->log, &identity)) {
+        return;
+    }
+    damage_write(node->damage, "", &text);
+    log_text(node->log, LOG_ERROR, "the data is damaged: set aside, to be had from the other nodes", "%.*s",
+             (int)text.len, (const char *)text.ptr);
+    buf_free(&text);
+    if (rejoin_set_aside(node->config.data, clock_wall_ms(node->clock)) == OK) {
+        log_flush(node->log);
+        rejoin_restart();
+    }
+}
+
 static enum err recover(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
 {
     recovery->data = node->config.data;
@@ -304,6 +274,9 @@ static enum err recover(struct node *node, struct recovery *recovery, char *why,
     enum err err = recovery_run(recovery);
     (void)snprintf(why, why_cap, "%s", recovery->why);
     TRY(err);
+    if (damage_any(node->damage)) {
+        rejoin(node);
+    }
     return damage_any(node->damage) ? open_damaged(node, recovery) : open_whole(node, recovery, why, why_cap);
 }
 
@@ -321,6 +294,7 @@ static void init_worker(struct node *node, unsigned index)
     list_init(&worker->calls);
     worker->tokens = token_cache_new();
     forward_init(worker);
+    computes_init(worker);
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
     struct http_handler handler = request_handler(worker);
@@ -346,6 +320,7 @@ static enum err listen_all(struct node *node, char *why, size_t why_cap)
 
 static void start_storage(struct node *node)
 {
+    node->background = background_new();
     node->log_writer = log_writer_new(node->segments, node->partitions_len, node->clock);
     node->apply_context.partitions = node->data_partitions;
     struct state_writer_options options = {node->state, node->clock,  apply_entry,
@@ -363,7 +338,6 @@ static enum err start_groups(struct node *node, struct recovery *recovery)
             return err;
         }
         recovery->starts[g].entries_len = 0; /* the payloads are the group's now */
-        partition_note_members(&node->partitions[g]);
     }
     struct group_members members;
     group_members(node->partitions[0].group, &members);
@@ -425,32 +399,11 @@ void node_tend_keys(struct node_worker *worker)
     }
 }
 
-static bool is_led(struct node *node)
-{
-    unsigned led = 0;
-    for (unsigned p = 0; p < node->partitions_len; p++) {
-        led += atomic_load(&node->partitions[p].leader_replica) != 0;
-    }
-    return led == node->partitions_len;
-}
-
-static bool has_applied(struct node *node)
-{
-    for (unsigned p = 0; p < node->partitions_len; p++) {
-        struct partition *partition = &node->partitions[p];
-        uint64_t commit = atomic_load(&partition->commit), applied = atomic_load(&partition->applied);
-        if (commit > applied && commit - applied > 2 * LIMIT_INFLIGHT_ENTRIES) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool wait_until_ready(struct node *node)
 {
     int64_t until = clock_boot_ms(node->clock) + READY_MS;
     while (clock_boot_ms(node->clock) < until) {
-        if (is_led(node) && has_applied(node) && keyring_can_sign(node->keyring)) {
+        if (readiness_is_led(node) && readiness_has_applied(node) && keyring_can_sign(node->keyring)) {
             return true; /* a full disk, say, is no reason not to serve reads */
         }
         (void)usleep(1000);
@@ -478,8 +431,8 @@ static enum err start_readers(struct node *node)
 static enum err start(struct node *node, char *why, size_t why_cap)
 {
     struct recovery recovery = {0};
-    TRY(lock_directory(node, why, why_cap));
-    TRY(load_identity(node, why, why_cap));
+    TRY(directory_lock(node, why, why_cap));
+    TRY(directory_identify(node, why, why_cap));
     space_init(&node->space, node->config.data, (uint64_t)node->config.disk_reserve_mib << 20);
     node->damage = damage_new(node->partitions_len);
     node->workers_len = (unsigned)node->config.workers;
@@ -488,6 +441,9 @@ static enum err start(struct node *node, char *why, size_t why_cap)
         init_worker(node, w);
     }
     node->peers = peers_new(node);
+    node->members = members_new(node->partitions_len);
+    node->statuses = statuses_new(node->partitions_len);
+    computes_open(node);
     node->partitions = mem_zalloc(node->partitions_len * sizeof *node->partitions);
     for (unsigned p = 0; p < node->partitions_len; p++) {
         partition_init(&node->partitions[p], node, p, &node->workers[p % node->workers_len]);
@@ -526,6 +482,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->log = log;
     node->lock_fd = -1;
     node->started_ms = clock_wall_ms(node->clock);
+    node->boot_ms = clock_boot_ms(node->clock);
     atomic_init(&node->commit_seq, 1);
     node->guard = guard_new();
     node->keyring = keyring_new();
@@ -581,7 +538,8 @@ static bool is_quiet(struct node *node)
         open += atomic_load(&node->workers[w].server.stats.open);
     }
     for (unsigned p = 0; p < node->partitions_len && !is_stuck(node); p++) {
-        open += atomic_load(&node->partitions[p].last) - atomic_load(&node->partitions[p].applied);
+        uint64_t commit = atomic_load(&node->partitions[p].commit), applied = atomic_load(&node->partitions[p].applied);
+        open += commit > applied ? commit - applied : 0;
     }
     return open == 0 && atomic_load(&node->computing) == 0;
 }
@@ -618,6 +576,7 @@ static void free_node(struct node *node)
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
         forward_close(worker);
+        computes_close(worker);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
         requests_close(worker);
@@ -627,6 +586,7 @@ static void free_node(struct node *node)
     (void)unlink(path);
     (void)close(node->lock_fd);
     hashers_free(node->hashers);
+    balance_free(node->balance);
     guard_free(node->guard);
     keyring_free(node->keyring);
     buf_free(&node->openapi);
@@ -634,6 +594,8 @@ static void free_node(struct node *node)
     router_free(node->router);
     metrics_free(node->metrics);
     damage_free(node->damage);
+    members_free(node->members);
+    statuses_free(node->statuses);
     peers_free(node->peers);
     free(node->partitions);
     free(node->workers);
@@ -646,6 +608,7 @@ static enum err stop_writing(struct node *node)
     bool broken = atomic_load(&node->log_failed) || damage_any(node->damage);
     enum err err = broken ? ERR_IO : durable_point(node->durable);
     durable_stop(node->durable);
+    background_free(node->background);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
     if (err == OK && !durable_covers(node->durable, node->state)) {
@@ -659,8 +622,22 @@ static enum err stop_writing(struct node *node)
     return err == OK ? durable_mark_clean(disk_posix(), node->config.data) : err;
 }
 
+/* Others lead before we are gone: no election need be waited for. */
+static void hand_over_leaderships(struct node *node)
+{
+    int64_t until = clock_boot_ms(node->clock) + HAND_OVER_MS;
+    struct group_members members;
+    members_list(node->members, &members);
+    atomic_store(&node->draining, true);
+    while (node->durable != NULL && members.len > 1 && !members_lead_nothing(node) &&
+           clock_boot_ms(node->clock) < until) {
+        (void)usleep(2000);
+    }
+}
+
 void node_stop(struct node *node)
 {
+    hand_over_leaderships(node);
     post_all(node, drain_worker);
     wait_until_quiet(node, DRAIN_MS);
     atomic_store(&node->stopping, true);
@@ -680,59 +657,4 @@ void node_stop(struct node *node)
     }
     log_text(node->log, err == OK ? LOG_INFO : LOG_ERROR, "stopped", "%s", err == OK ? "in order" : err_code(err));
     free_node(node);
-}
-
-/* ---- readiness ---- */
-
-static void check(struct buf *out, bool verbose, unsigned *failing, bool good, const char *name, const char *why)
-{
-    *failing += !good;
-    if (verbose || !good) {
-        buf_printf(out, "[%s] %s%s%s\n", good ? "+" : "-", name, good ? "" : ": ", good ? "" : why);
-    }
-}
-
-bool node_disk_is_low(const struct node *node)
-{
-    return atomic_load_explicit(&node->disk_low, memory_order_relaxed) ||
-           atomic_load_explicit(&log_writer_stats(node->log_writer)->low, memory_order_relaxed);
-}
-
-/* What the storage threads say. */
-static void check_storage(struct node *node, struct buf *out, bool verbose, unsigned *failing)
-{
-    enum err state = (enum err)atomic_load(&state_writer_stats(node->state_writer)->err);
-    enum err log = (enum err)atomic_load(&log_writer_stats(node->log_writer)->err);
-    check(out, verbose, failing, state == OK, "state",
-          state == ERR_DISK_FULL ? "disk_full: nothing is applied until there is room; it goes on by itself"
-                                 : "it cannot be written: read-only, restart the node");
-    check(out, verbose, failing, log == OK || log == ERR_DISK_FULL, "log",
-          "a write or sync of the log failed: read-only, check the disk and restart the node");
-    check(out, verbose, failing, !node_disk_is_low(node), "disk",
-          "disk_full: only deletions are taken until there is room; it goes on by itself");
-    check(out, verbose, failing, !atomic_load(&node->state_full), "quota",
-          "disk_full: --state-quota-mib is used up, only deletions are taken");
-    check(out, verbose, failing, !durable_failed(node->durable), "durable points",
-          "a sync of the state failed: check the disk and restart the node");
-}
-
-unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose)
-{
-    unsigned failing = 0;
-    if (damage_any(node->damage)) {
-        failing++;
-        buf_add_lit(out_text, "[-] damage: read-only until a backup is restored, or belfry recover --accept-loss\n");
-        damage_write(node->damage, "    ", out_text);
-    }
-    if (node->durable != NULL) {
-        check(out_text, verbose, &failing, is_led(node), "leaders", "a partition has no leader");
-        check(out_text, verbose, &failing, has_applied(node), "applied", "the state is behind the log");
-        check_storage(node, out_text, verbose, &failing);
-        check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
-    }
-    check(out_text, verbose, &failing, !atomic_load(&node->stopping), "serving", "the node is stopping");
-    if (failing == 0) {
-        buf_add_lit(out_text, "ready\n");
-    }
-    return failing;
 }

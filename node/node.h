@@ -16,14 +16,19 @@
 #include "storage/space.h"
 #include "storage/state_writer.h"
 
+struct background;
 struct backups;
+struct balance;
+struct computes;
 struct damage;
 struct forwards;
 struct guard;
 struct hashers;
 struct keyring;
 struct partition;
+struct members;
 struct peers;
+struct statuses;
 struct router;
 struct metrics;
 struct token_cache;
@@ -51,6 +56,7 @@ struct node_worker {
     unsigned spare_len;
     struct peer_net peers;
     struct forwards *forwards;
+    struct computes *computes;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
@@ -61,12 +67,15 @@ struct node {
     struct config config;
     struct clock *clock;
     struct log *log;
-    char name[37]; /* the node's id as text */
+    char name[37];    /* the node's id as text */
+    char by_line[64]; /* the header line that says: this node did it */
     struct id id, cluster_id;
     uint64_t replica; /* ours in every group */
     char advertise[CONFIG_TEXT];
-    struct peers *peers; /* the other nodes; its own lock */
-    bool alone;          /* the only member, as of the start */
+    struct peers *peers;       /* the other nodes; its own lock */
+    struct members *members;   /* who belongs to the cluster; its own lock */
+    struct statuses *statuses; /* what nodes say of themselves; its own lock */
+    bool alone;                /* the only member, as of the start */
     int lock_fd;
 
     struct node_worker *workers;
@@ -81,6 +90,7 @@ struct node {
     struct state_writer *state_writer;
     struct apply_context apply_context;
     struct durable *durable;
+    struct background *background;   /* a thread for what waits for disks */
     struct backups *backups;         /* NULL without --backup-dir; its own thread and lock */
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 
@@ -91,8 +101,12 @@ struct node {
     struct buf openapi, docs;  /* too: pages about the routes */
     struct metrics *metrics;   /* atomics */
     atomic_int computing;      /* password jobs queued or running */
+    struct balance *balance;   /* where they are computed; its own lock */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
+    atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */
+    atomic_bool draining;   /* leaderships are handed over */
+    int64_t boot_ms;        /* the boot clock at the start */
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
     struct space space;     /* the first worker's */
     atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */
@@ -109,10 +123,10 @@ enum err node_start(const struct config *config, struct log *log, struct node **
 void node_stop(struct node *node);
 /* Now and then, on any worker: the system group gets a signing key when it has none. */
 void node_tend_keys(struct node_worker *worker);
+/* Something turned out damaged, on any thread: in a cluster the node stops and begins anew (node/rejoin.h). */
+void node_met_damage(struct node *node);
 /* Too little room on the disk for anything but deletions. */
 bool node_disk_is_low(const struct node *node);
-/* Why the node is not ready; returns the number of failing checks. */
-unsigned node_readiness(struct node *node, struct buf *out_text, bool verbose);
 
 static inline struct node_worker *node_worker_of(struct worker *worker)
 {

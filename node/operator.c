@@ -131,6 +131,52 @@ int operator_status(int argc, char **argv)
     return status == 200 ? 0 : 1;
 }
 
+int operator_nodes(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv), *form = take_option(&argc, argv, "-o");
+    bool json = form != NULL && strcmp(form, "json") == 0;
+    if (argc != 0 || (form != NULL && !json && strcmp(form, "table") != 0)) {
+        return complain("belfry nodes [--data DIR] [-o table|json]");
+    }
+    struct buf request = {0};
+    buf_printf(&request, "GET /v1/cluster%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n",
+               json ? "" : "?format=table");
+    int status = ask(data, buf_bytes(&request), stdout);
+    buf_free(&request);
+    return status == 200 ? 0 : 1;
+}
+
+/* One request about a node, by its id. */
+static int tell(const char *data, const char *method, const char *id, const char *rest, int expected)
+{
+    struct buf request = {0};
+    buf_printf(&request, "%s /v1/cluster/nodes/", method);
+    add_escaped(&request, id);
+    buf_printf(&request, "%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", rest);
+    int status = ask(data, buf_bytes(&request), stdout);
+    buf_free(&request);
+    return status == expected ? 0 : 1;
+}
+
+int operator_drain(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    bool off = take_switch(&argc, argv, "--off");
+    if (argc != 1 || argv[0][0] == '-') {
+        return complain("belfry drain [--data DIR] NODE-ID [--off]\n  it hands its leaderships over, and gets none");
+    }
+    return tell(data, off ? "DELETE" : "POST", argv[0], "/drain", 202);
+}
+
+int operator_remove(int argc, char **argv)
+{
+    const char *data = take_data(&argc, argv);
+    if (argc != 1 || argv[0][0] == '-') {
+        return complain("belfry remove [--data DIR] NODE-ID\n  for good: it is never taken in again under this id");
+    }
+    return tell(data, "DELETE", argv[0], "", 204);
+}
+
 int operator_verify(int argc, char **argv)
 {
     const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);

@@ -4,6 +4,10 @@
 
 /* `belfry admin [--data DIR] USERNAME [--revoke]`; `belfry status [--data DIR]`. */
 int operator_admin(int argc, char **argv);
+/* What GET /v1/cluster says, as a table; -o json: as it is. */
+int operator_nodes(int argc, char **argv);
+int operator_drain(int argc, char **argv);
+int operator_remove(int argc, char **argv);
 int operator_status(int argc, char **argv);
 /* `belfry backup FILE --key-file KEY`; `belfry restore FILE --key-file KEY`; `belfry secret FILE`. */
 int operator_backup(int argc, char **argv);

@@ -1,8 +1,10 @@
 #include "node/pages.h"
 
 #include "node/backups.h"
+#include "node/cluster_page.h"
 #include "node/crypto/token.h"
 #include "node/metrics.h"
+#include "node/readiness.h"
 
 static int livez(struct node *node, const struct http_request *request, struct page_out *out)
 {
@@ -17,7 +19,7 @@ static int readyz(struct node *node, const struct http_request *request, struct 
 {
     bool verbose = bytes_start_with(request->query, BYTES_LIT("verbose"));
     out->type = "text/plain; charset=utf-8";
-    return node_readiness(node, &out->body, verbose) == 0 ? 200 : 503;
+    return readiness_check(node, &out->body, verbose) == 0 ? 200 : 503;
 }
 
 static int metrics_page(struct node *node, const struct http_request *request, struct page_out *out)
@@ -80,6 +82,12 @@ const struct page_route page_routes[] = {
      "application/jwk-set+json"},
     {"/v1/cluster/backup", METHOD_POST, ROLE_ADMIN, backup_now, "Make a backup into --backup-dir", "application/json"},
     {"/v1/cluster/backup", METHOD_GET, ROLE_ADMIN, backup_last, "Is a backup being made, and the last one",
+     "application/json"},
+    {"/v1/cluster", METHOD_GET, ROLE_ADMIN, cluster_page, "Nodes and partitions as this node sees them",
+     "application/json"},
+    {"/v1/cluster/nodes/{id}/drain", METHOD_POST, ROLE_ADMIN, cluster_drain,
+     "The node leads nothing and takes no work of others", "application/json"},
+    {"/v1/cluster/nodes/{id}/drain", METHOD_DELETE, ROLE_ADMIN, cluster_undrain, "The node takes part again",
      "application/json"},
     {"/openapi.json", METHOD_GET, ROLE_NONE, openapi, "This description", "application/json"},
     {"/docs", METHOD_GET, ROLE_NONE, docs, "This description as a page", "text/html"},

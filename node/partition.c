@@ -7,6 +7,7 @@
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
+#include "node/log_loader.h"
 #include "node/metrics.h"
 #include "node/peers.h"
 
@@ -163,6 +164,7 @@ static void apply_done(struct apply_batch *batch)
         char text[64];
         (void)snprintf(text, sizeof text, "partition %u: a command met a damaged row", batch->group);
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);
+        node_met_damage(node);
     }
     for (size_t i = 0; i < batch->len; i++) {
         const struct outcome *outcome = batch->entries[i].outcome;
@@ -231,8 +233,8 @@ static void send_message(struct partition *partition, const struct group_message
 }
 
 /* In pieces: a message may stand for thousands of entries. */
-static void send_entries(struct partition *partition, struct group_message message, const struct group_entry *entries,
-                         size_t len)
+void partition_send_entries(struct partition *partition, struct group_message message,
+                            const struct group_entry *entries, size_t len)
 {
     for (size_t at = 0; at < len;) {
         size_t n = 0, bytes = 0;
@@ -248,6 +250,16 @@ static void send_entries(struct partition *partition, struct group_message messa
     }
 }
 
+static void on_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
+{
+    struct partition *partition = ctx;
+    struct node_batch *batch = batch_of(partition->home);
+    struct segment_record record = {
+        .type = RECORD_LAST, .group = (uint16_t)partition->number, .index = index, .term = term};
+    log_batch_add(&batch->batch, &record);
+    batch_mark(batch, partition, group_writes(group));
+}
+
 static void on_send(void *ctx, struct group *group, const struct group_message *message)
 {
     struct partition *partition = ctx;
@@ -260,7 +272,9 @@ static void on_send(void *ctx, struct group *group, const struct group_message *
     }
     struct group_entry *entries = mem_alloc(message->entries_len * sizeof *entries);
     if (group_entries(group, message->index + 1, message->entries_len, entries)) {
-        send_entries(partition, *message, entries, message->entries_len);
+        partition_send_entries(partition, *message, entries, message->entries_len);
+    } else {
+        log_loader_send(partition, message);
     }
     free(entries);
 }
@@ -271,6 +285,16 @@ struct received {
     struct group_message group_message;
 };
 
+void partition_log_damaged(struct partition *partition)
+{
+    char text[96];
+    (void)snprintf(text, sizeof text, "partition %u: the log contradicts its checksums, or what a leader sends",
+                   partition->number);
+    log_text(partition->node->log, LOG_ERROR, "the log is damaged: read-only", "%s", text);
+    damage_add(partition->node->damage, DAMAGE_LOG, (int)partition->number, text);
+    node_met_damage(partition->node);
+}
+
 static void take_message(struct partition *partition, struct group_message *message)
 {
     struct node *node = partition->node;
@@ -279,10 +303,7 @@ static void take_message(struct partition *partition, struct group_message *mess
         return;
     }
     if (group_receive(partition->group, message, clock_boot_ns(node->clock)) != OK) {
-        char text[96];
-        (void)snprintf(text, sizeof text, "partition %u: its log contradicts what a leader sends", partition->number);
-        log_text(node->log, LOG_ERROR, "a replica contradicts its leader", "%s", text);
-        damage_add(node->damage, DAMAGE_LOG, (int)partition->number, text);
+        partition_log_damaged(partition);
     }
     partition_publish(partition);
 }
@@ -352,16 +373,7 @@ void partition_hint_commit(struct partition *partition, struct node_worker *work
     worker_post(&partition->home->worker, &hint->message);
 }
 
-void partition_note_members(struct partition *partition)
-{
-    struct group_members members;
-    group_members(partition->group, &members);
-    for (unsigned i = 0; i < members.len; i++) {
-        peers_note(partition->node->peers, members.list[i].replica, members.list[i].address);
-    }
-}
-
-const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_send};
+const struct group_ops partition_group_ops = {on_hard_state, on_append, on_apply, on_role, on_restart, on_send};
 
 /* ---- life ---- */
 
@@ -375,6 +387,7 @@ void partition_init(struct partition *partition, struct node *node, unsigned num
     partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
     atomic_init(&partition->lease_end_ns, INT64_MIN);
     atomic_init(&partition->confirmed_ns, INT64_MIN);
+    atomic_init(&partition->contact_ns, INT64_MIN);
 }
 
 enum err partition_open(struct partition *partition, const struct group_start *start)
@@ -414,8 +427,20 @@ void partition_close(struct partition *partition)
     free(partition->proposals);
 }
 
+/* A leader knows of itself; a follower has heard of a commit index, and applied it. */
+static void publish_contact(struct partition *partition)
+{
+    uint64_t commit = group_commit_index(partition->group);
+    if (group_is_leader(partition->group)) {
+        atomic_store_explicit(&partition->contact_ns, group_confirmed_ns(partition->group), memory_order_relaxed);
+    } else if (atomic_load_explicit(&partition->applied, memory_order_relaxed) >= commit) {
+        atomic_store_explicit(&partition->contact_ns, group_heard_ns(partition->group), memory_order_relaxed);
+    }
+}
+
 void partition_publish(struct partition *partition)
 {
+    publish_contact(partition);
     atomic_store_explicit(&partition->term, group_term(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->last, group_last_index(partition->group), memory_order_relaxed);
     atomic_store_explicit(&partition->commit, group_commit_index(partition->group), memory_order_release);
@@ -426,9 +451,13 @@ void partition_publish(struct partition *partition)
 
 uint64_t partition_read_index(struct partition *partition)
 {
-    return atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX
-               ? partition->at_start
-               : atomic_load_explicit(&partition->commit, memory_order_acquire);
+    if (atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX) {
+        return partition->at_start;
+    }
+    /* In this order: what is settled was committed before. */
+    bool settled = atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) != INT64_MIN;
+    uint64_t commit = atomic_load_explicit(&partition->commit, memory_order_acquire);
+    return settled ? commit : UINT64_MAX;
 }
 
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns)
@@ -436,6 +465,13 @@ bool partition_is_confirmed(struct partition *partition, int64_t began_ns)
     int64_t lease_end = atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire);
     return lease_end == INT64_MAX || clock_boot_ns(partition->node->clock) < lease_end ||
            atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) >= began_ns;
+}
+
+bool partition_is_in_contact(const struct node *node)
+{
+    int64_t contact_ns = atomic_load_explicit(&node->partitions[0].contact_ns, memory_order_relaxed);
+    return contact_ns == INT64_MAX || damage_any(node->damage) ||
+           clock_boot_ns(node->clock) - contact_ns < LIMIT_CONTACT_MS * 1000000LL;
 }
 
 /* ---- commands ---- */

@@ -20,12 +20,14 @@ struct partition {
     struct submission **proposals; /* by index */
     struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;
+    unsigned loads; /* of old entries, under way */
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */
     atomic_uint_fast64_t term, commit, applied, last;
     uint64_t at_start; /* the log's last entry when it was opened: any of them may have been acknowledged */
     atomic_int_fast64_t lease_end_ns, confirmed_ns;
+    atomic_int_fast64_t contact_ns;      /* what was committed by then is applied here */
     atomic_uint_fast64_t leader_replica; /* believed to lead; 0: nobody */
     atomic_bool leader;
 };
@@ -44,7 +46,6 @@ struct submission {
     /* On its way between nodes (node/forward.h). */
     struct list waiting;
     uint64_t ticket;
-    unsigned slot;
     uint64_t origin; /* replica of the node it came from; 0: this one */
     uint64_t target; /* whom it was sent to */
     int64_t give_up_ms, resend_ms;
@@ -71,6 +72,11 @@ void submission_free(struct submission *submission);
  * called within. */
 void partition_submit(struct submission *submission);
 
+/* Entries of an APPEND, in as many messages as they need. */
+void partition_send_entries(struct partition *partition, struct group_message message,
+                            const struct group_entry *entries, size_t len);
+/* The log was read and is not what it was, or cannot be what a leader says. */
+void partition_log_damaged(struct partition *partition);
 /* A group's message from another node, on any worker. */
 void partition_receive(struct node_worker *worker, struct bytes body);
 
@@ -85,13 +91,14 @@ void node_worker_flush_log(struct node_worker *worker);
 
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
  * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
- * at its start is enough, and reads go on while a full disk holds up the state writer. */
+ * at its start is enough, and reads go on while a full disk holds up the state writer. UINT64_MAX: this
+ * leader has yet to learn what is committed; ask again. */
 uint64_t partition_read_index(struct partition *partition);
 /* Led here, and nobody else has led since that time: by lease, or because a majority has said so. */
 bool partition_is_confirmed(struct partition *partition, int64_t began_ns);
+/* What was committed in the system partition a second ago is applied here. */
+bool partition_is_in_contact(const struct node *node);
 /* The leader of that term has committed up to index. On any worker. */
 void partition_hint_commit(struct partition *partition, struct node_worker *worker, uint64_t term, uint64_t index);
-/* What the groups say of who is a member goes into the book of peers. */
-void partition_note_members(struct partition *partition);
 
 #endif

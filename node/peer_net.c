@@ -1,6 +1,7 @@
 #include "node/peer_net.h"
 
 #include <netinet/tcp.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 #include "node/http/listen.h"
 #include "node/limits.h"
 
-enum { TICK_MS = 10, BACKLOG = 128, REPLICA_ANY = 0 };
+enum { TICK_MS = 10, BACKLOG = 128, REPLICA_ANY = 0, MESSAGE_HEAD_MAX = 16 };
 
 enum dial_state { DIAL_RESTS, DIAL_CONNECTS, DIAL_SPEAKS, DIAL_CLOSES };
 
@@ -88,8 +89,30 @@ static void write_out(struct peer_net *net, uv_tcp_t *tcp, struct link *wire)
 
 /* ---- dialing ---- */
 
+/* Frames hold passwords: what was in one is not left behind. */
+static void frame_wipe(struct peer_dial *dial)
+{
+    if (dial->frame.len > 0) {
+        sodium_memzero(dial->frame.ptr, dial->frame.len);
+    }
+    dial->frame.len = 0;
+}
+
+static void frame_room(struct peer_dial *dial, size_t more)
+{
+    struct buf *frame = &dial->frame, larger = {0};
+    if (frame->cap - frame->len < more) {
+        (void)buf_room(&larger, 2 * (frame->len + more));
+        buf_add_bytes(&larger, buf_bytes(frame));
+        frame_wipe(dial);
+        buf_free(frame);
+        *frame = larger;
+    }
+}
+
 static void dial_free(struct peer_dial *dial)
 {
+    frame_wipe(dial);
     list_remove(&dial->link);
     buf_free(&dial->frame);
     free(dial);
@@ -120,7 +143,7 @@ static void dial_close(struct peer_dial *dial, const char *reason)
         log_text(dial->net->worker->log, LOG_WARN, "a peer is out of reach", "%s: %s", dial->address, reason);
     }
     dial->state = DIAL_CLOSES;
-    dial->frame.len = 0;
+    frame_wipe(dial);
     uv_close((uv_handle_t *)&dial->tcp, on_dial_closed);
 }
 
@@ -298,7 +321,7 @@ static void dial_flush(struct peer_dial *dial)
         link_send(dial->wire, buf_bytes(&dial->frame));
         write_out(dial->net, &dial->tcp, dial->wire);
     }
-    dial->frame.len = 0;
+    frame_wipe(dial);
     if (dial->frame.cap > LIMIT_PEER_FRAME_BYTES) {
         buf_free(&dial->frame);
     }
@@ -311,6 +334,7 @@ bool peer_net_send(struct peer_net *net, struct peer_dial *dial, uint8_t type, s
         uv_stream_get_write_queue_size((uv_stream_t *)&dial->tcp) > LIMIT_PEER_QUEUE_BYTES) {
         return false;
     }
+    frame_room(dial, body.len + MESSAGE_HEAD_MAX);
     wire_add(&dial->frame, type, body);
     if (dial->frame.len >= LIMIT_PEER_FRAME_BYTES) {
         dial_flush(dial);
@@ -531,7 +555,7 @@ enum err peer_net_listen(struct peer_net *net, const char *address, struct peer_
 {
     int sockets[LISTEN_SOCKETS];
     unsigned len;
-    TRY(listen_sockets(address, port, sockets, &len));
+    TRY(listen_sockets(address, false, port, sockets, &len));
     for (unsigned i = 0; i < nets_len; i++) {
         nets[i]->nets = nets;
         nets[i]->nets_len = nets_len;

@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "node/cluster_page.h"
+#include "node/compute.h"
 #include "node/crypto/key_file.h"
 #include "node/forward.h"
+#include "node/members.h"
 #include "node/partition.h"
 
 struct entry {
@@ -100,6 +103,20 @@ bool peers_name(struct peers *peers, uint64_t replica, char out[ID_TEXT_BYTES])
     return known;
 }
 
+bool peers_address(struct peers *peers, uint64_t replica, char out[LINK_ADDRESS_BYTES])
+{
+    bool known = false;
+    lock(peers);
+    for (unsigned i = 0; i < peers->len && !known; i++) {
+        known = peers->list[i].replica == replica && peers->list[i].address[0] != 0;
+        if (known) {
+            (void)snprintf(out, LINK_ADDRESS_BYTES, "%s", peers->list[i].address);
+        }
+    }
+    unlock(peers);
+    return known;
+}
+
 unsigned peers_count(struct peers *peers)
 {
     lock(peers);
@@ -140,13 +157,15 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_ANSWER: forward_on_answer(worker, from, body); return;
     case PEER_ASK: forward_on_ask(worker, from, body); return;
     case PEER_INDEX: forward_on_index(worker, from, body); return;
-    case PEER_HASH:
-    case PEER_HASHED:
-    case PEER_JOIN:
+    case PEER_HASH: compute_on_hash(worker, from, body); return;
+    case PEER_HASHED: compute_on_hashed(worker, from, body); return;
+    case PEER_LOAD: compute_on_load(worker, from, body); return;
+    case PEER_JOIN: members_on_join(worker, from, body); return;
+    case PEER_STATUS: statuses_on_status(worker, from, body); return;
+    case PEER_DRAIN: statuses_on_drain(worker, body); return;
     case PEER_PROMISE:
     case PEER_PROMISED:
-    case PEER_FOUNDED:
-    case PEER_LOAD: return;
+    case PEER_FOUNDED: return;
     }
 }
 
@@ -198,6 +217,18 @@ static void set_advertised(struct node *node)
     }
 }
 
+/* Members are known by the groups; one that has just joined has none yet, and addresses change. */
+static void dial_joined(struct node *node)
+{
+    char list[CONFIG_JOIN], *rest = NULL;
+    (void)snprintf(list, sizeof list, "%s", node->config.join);
+    for (char *address = strtok_r(list, ", ", &rest); address != NULL; address = strtok_r(NULL, ", ", &rest)) {
+        if (strcmp(address, node->advertise) != 0) {
+            peer_net_dial(&node->partitions[0].home->peers, 0, address);
+        }
+    }
+}
+
 enum err peers_open(struct node *node, char *why, size_t why_cap)
 {
     struct peers *peers = node->peers;
@@ -225,16 +256,29 @@ enum err peers_open(struct node *node, char *why, size_t why_cap)
         (void)snprintf(net->hello.address, sizeof net->hello.address, "%s", node->advertise);
         peer_net_start(net);
     }
+    dial_joined(node);
     return OK;
 }
 
 /* ---- a worker's ---- */
+
+/* An address of --join is dialed until it is known who lives there. */
+static bool is_known(const struct entry *list, unsigned len, const char *address)
+{
+    for (unsigned i = 0; i < len; i++) {
+        if (strcmp(list[i].address, address) == 0 && !id_is_none(list[i].node)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 void peers_sync(struct node_worker *worker)
 {
     struct peers *peers = worker->node->peers;
     struct peer_net *net = &worker->peers;
     struct entry list[LIMIT_PEERS];
+    net->hello.has_leader = atomic_load(&worker->node->partitions[0].leader_replica) != 0;
     int64_t now_ms = clock_boot_ms(worker->node->clock);
     unsigned len = 0;
     lock(peers);
@@ -259,6 +303,7 @@ void peers_sync(struct node_worker *worker)
         for (unsigned i = 0; i < len; i++) {
             wanted = wanted || list[i].replica == peer_dial_replica(dial);
         }
+        wanted = wanted || (peer_dial_replica(dial) == 0 && !is_known(list, len, peer_dial_address(dial)));
         if (!wanted) {
             peer_net_hang_up(net, dial);
         }
@@ -274,4 +319,17 @@ bool peers_reach(struct node_worker *worker, uint64_t replica)
 {
     const struct peer_dial *dial = peer_net_find(&worker->peers, replica);
     return dial != NULL && peer_dial_is_up(dial);
+}
+
+size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS])
+{
+    size_t len = 0;
+    peer_net_each(link, &worker->peers)
+    {
+        const struct peer_dial *dial = peer_dial_of(link);
+        if (len < LIMIT_PEERS && peer_dial_is_up(dial)) {
+            out[len++] = peer_dial_replica(dial);
+        }
+    }
+    return len;
 }

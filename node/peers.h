@@ -20,6 +20,8 @@ enum peer_message {
     PEER_PROMISE,   /* founding: promise to belong to this cluster */
     PEER_PROMISED,
     PEER_FOUNDED,
+    PEER_STATUS, /* of a node (node/cluster_page.h) */
+    PEER_DRAIN,
     PEER_LOAD /* how busy I am (node/balance.h) */
 };
 
@@ -37,6 +39,8 @@ enum err peers_open(struct node *node, char *why, size_t why_cap) MUST_USE;
 void peers_note(struct peers *peers, uint64_t replica, const char *address);
 /* The id of a replica's node, as text; false when it was never met. Any thread. */
 bool peers_name(struct peers *peers, uint64_t replica, char out[ID_TEXT_BYTES]);
+/* Where it is reached; false when that is not known. Any thread. */
+bool peers_address(struct peers *peers, uint64_t replica, char out[LINK_ADDRESS_BYTES]);
 /* Nodes in the book, this one not counted. */
 unsigned peers_count(struct peers *peers);
 /* On a worker, now and then: dials what is new, hangs up on what is gone. */
@@ -44,5 +48,7 @@ void peers_sync(struct node_worker *worker);
 /* To that replica's node. False: it is not reached at the moment. */
 bool peers_send(struct node_worker *worker, uint64_t replica, uint8_t type, struct bytes body);
 bool peers_reach(struct node_worker *worker, uint64_t replica);
+/* All that are reached; returns how many. */
+size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS]);
 
 #endif

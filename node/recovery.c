@@ -122,9 +122,60 @@ static void on_beyond(void *ctx, const struct segment_record *record)
     note_term(ctx, record);
 }
 
+static uint64_t run_first(const struct group_start *start, size_t run)
+{
+    return run == 0 ? start->first_index : start->runs[run - 1].last + 1;
+}
+
+/* Takes back what the runs say of entries after this one. */
+static void cut_runs(struct group_start *start, uint64_t last)
+{
+    while (start->runs_len > 0 && run_first(start, start->runs_len - 1) > last) {
+        start->runs_len--;
+    }
+    if (start->runs_len > 0 && start->runs[start->runs_len - 1].last > last) {
+        start->runs[start->runs_len - 1].last = last;
+    }
+}
+
+/* Of every entry, applied or not: the runs end with the newest. */
+static void note_run(struct recovery *recovery, const struct segment_record *record)
+{
+    struct group_start *start = &recovery->starts[record->group];
+    size_t *cap = &recovery->run_caps[record->group];
+    if (record->index == 0 || record->index - 1 > recovery->last[record->group]) {
+        start->runs_len = 0; /* a gap */
+    } else {
+        cut_runs(start, record->index - 1);
+    }
+    if (start->runs_len == 0) {
+        start->first_index = record->index;
+    }
+    if (start->runs_len == 0 || start->runs[start->runs_len - 1].term != record->term) {
+        if (start->runs_len == *cap) {
+            *cap = *cap == 0 ? 4 : *cap * 2;
+            start->runs = mem_realloc(start->runs, *cap * sizeof *start->runs);
+        }
+        start->runs[start->runs_len++].term = record->term;
+    }
+    start->runs[start->runs_len - 1].last = record->index;
+}
+
+/* What is left of the runs is what the state holds already; nothing when there is a gap before its end. */
+static void end_runs(struct group_start *start)
+{
+    cut_runs(start, start->applied_index);
+    if (start->applied_index == 0 || start->runs_len == 0 ||
+        start->runs[start->runs_len - 1].last != start->applied_index) {
+        start->runs_len = 0;
+        start->first_index = start->applied_index + 1;
+    }
+}
+
 static void on_entry(struct recovery *recovery, const struct segment_record *record)
 {
     struct group_start *start = &recovery->starts[record->group];
+    note_run(recovery, record);
     while (start->entries_len > 0 && start->entries[start->entries_len - 1].index >= record->index) {
         free((void *)(uintptr_t)start->entries[--start->entries_len].payload.ptr);
     }
@@ -153,7 +204,7 @@ static void on_record(void *ctx, const struct segment_record *record)
         start->vote = record->index;
         return;
     case RECORD_ENTRY: on_entry(recovery, record); break;
-    case RECORD_LAST: break;
+    case RECORD_LAST: start->runs_len = record->index == recovery->last[record->group] ? start->runs_len : 0; break;
     case RECORD_SEGMENT:
     case RECORD_CLEAN:
     case RECORD_SEAL: return;
@@ -208,6 +259,7 @@ enum err recovery_run(struct recovery *recovery)
     recovery->books = mem_zalloc(count * sizeof *recovery->books);
     recovery->starts = mem_zalloc(count * sizeof *recovery->starts);
     recovery->caps = mem_zalloc(count * sizeof *recovery->caps);
+    recovery->run_caps = mem_zalloc(count * sizeof *recovery->run_caps);
     recovery->last = mem_zalloc(count * sizeof *recovery->last);
     recovery->last_term = mem_zalloc(count * sizeof *recovery->last_term);
     recovery->highest_term = mem_zalloc(count * sizeof *recovery->highest_term);
@@ -219,6 +271,9 @@ enum err recovery_run(struct recovery *recovery)
         recovery->highest_term[g] = recovery->books[g].applied_term;
     }
     TRY(read_log(recovery));
+    for (unsigned g = 0; g < count; g++) {
+        end_runs(&recovery->starts[g]);
+    }
     check_log_fits(recovery);
     return OK;
 }
@@ -231,6 +286,7 @@ void recovery_close(struct recovery *recovery, bool payloads)
             free((void *)(uintptr_t)start->entries[i].payload.ptr);
         }
         free(start->entries);
+        free(start->runs);
         free((void *)(uintptr_t)start->configuration.ptr);
     }
     segment_scan_close(&recovery->scan);
@@ -238,6 +294,7 @@ void recovery_close(struct recovery *recovery, bool payloads)
     free(recovery->books);
     free(recovery->starts);
     free(recovery->caps);
+    free(recovery->run_caps);
     free(recovery->last);
     free(recovery->last_term);
     free(recovery->highest_term);

@@ -34,16 +34,18 @@ struct recovery {
     bool has_state;
     struct state_partition *books; /* of the state, a partition */
     struct tree_stats tree;
-    struct segment_scan scan;   /* of the log */
-    bool from_log;              /* the state is to be erased: the log holds everything */
-    struct group_start *starts; /* a partition: hard state, and the entries that are not in the state yet */
+    struct segment_scan scan; /* of the log */
+    bool from_log;            /* the state is to be erased: the log holds everything */
+    /* A partition: hard state, the entries that are not in the state yet, and the terms of those that are, as
+     * far back as the log has them without a gap. */
+    struct group_start *starts;
     uint64_t *last, *last_term; /* a partition: what the log ends with */
     uint64_t *highest_term;     /* a partition: of any record, also behind damage */
     uint64_t records;
     bool clean; /* the log's last record says that the node stopped in order */
     char why[512];
     char log_dir[4096];
-    size_t *caps;
+    size_t *caps, *run_caps;
 };
 
 /* Changes nothing. Damage is no error: it is told. Errors: ERR_IO: the directory cannot be read; why says

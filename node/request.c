@@ -6,13 +6,17 @@
 #include "node/base/json_text.h"
 #include "node/base/text.h"
 #include "node/call.h"
+#include "node/cors.h"
 #include "node/damage.h"
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/metrics.h"
+#include "node/partition.h"
+#include "node/peers.h"
 #include "node/router.h"
 
 enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1, KEEP_BYTES = 4096 };
+enum { BY_LINE_BYTES = sizeof "X-Belfry-Node: \r\n" - 1 + ID_TEXT_BYTES };
 
 struct request {
     struct flow flow;
@@ -301,6 +305,10 @@ static enum flow_next request_submit(struct flow *flow)
     if (route->op == NULL) {
         return run_page(request);
     }
+    /* A token may have been revoked since: who does not hear of that believes none. */
+    if (!id_is_none(request->caller.account) && !request->call.local && !partition_is_in_contact(node_of(request))) {
+        return flow_fail(flow, ERR_NO_QUORUM);
+    }
     struct call *call = &request->call;
     call->worker = request->worker;
     call->kind = route->kind;
@@ -491,41 +499,6 @@ static void problem(struct request *request, enum err err)
     }
 }
 
-static bool origin_allowed(const struct node *node, struct bytes origin)
-{
-    const char *at = node->config.cors_origins;
-    if (strcmp(at, "*") == 0) {
-        return true;
-    }
-    while (*at != 0) {
-        size_t len = strcspn(at, " ");
-        if (bytes_eq(bytes_of(at, len), origin)) {
-            return true;
-        }
-        at += len + strspn(at + len, " ");
-    }
-    return false;
-}
-
-static void add_cors(struct request *request)
-{
-    struct bytes origin = http_header(request->http, "origin");
-    if (origin.len == 0 || node_of(request)->config.cors_origins[0] == 0 || !origin_allowed(node_of(request), origin)) {
-        return;
-    }
-    buf_add_lit(&request->headers, "Access-Control-Allow-Origin: ");
-    buf_add_bytes(&request->headers, origin);
-    buf_add_lit(&request->headers, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: ETag, Location, Link, "
-                                   "X-Request-Id, X-Belfry-Node, Idempotency-Replayed, Retry-After\r\n");
-    if (request->http->method == METHOD_OPTIONS &&
-        http_header(request->http, "access-control-request-method").len > 0) {
-        buf_add_lit(&request->headers, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
-                                       "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, "
-                                       "If-None-Match, Idempotency-Key, X-Request-Id\r\n"
-                                       "Access-Control-Max-Age: 86400\r\n");
-    }
-}
-
 static void write_log(struct request *request, int64_t ns)
 {
     struct log *log = node_of(request)->log;
@@ -597,6 +570,21 @@ void requests_close(struct node_worker *worker)
     }
 }
 
+/* Who did the work: computed the hash, or carried out the command. */
+static void add_node(struct request *request)
+{
+    const struct node *node = node_of(request);
+    uint64_t by = request->call.by;
+    char name[ID_TEXT_BYTES];
+    if (LIKELY(by == 0 || by == node->replica) || !peers_name(node->peers, by, name)) {
+        buf_add(&request->headers, node->by_line, BY_LINE_BYTES);
+        return;
+    }
+    buf_add_lit(&request->headers, "X-Belfry-Node: ");
+    buf_add(&request->headers, name, sizeof name);
+    buf_add_lit(&request->headers, "\r\n");
+}
+
 static enum flow_next request_finish(struct flow *flow)
 {
     struct request *request = request_of(flow);
@@ -606,10 +594,9 @@ static enum flow_next request_finish(struct flow *flow)
     }
     buf_add_lit(&request->headers, "X-Request-Id: ");
     buf_add_str(&request->headers, request->id);
-    buf_add_lit(&request->headers, "\r\nX-Belfry-Node: ");
-    buf_add_str(&request->headers, node_of(request)->name);
     buf_add_lit(&request->headers, "\r\n");
-    add_cors(request);
+    add_node(request);
+    cors_add(node_of(request)->config.cors_origins, request->http, &request->headers);
     int64_t ns = clock_boot_ns(node_of(request)->clock) - http_conn_started_ns(conn);
     metrics_request(node_of(request)->metrics, request->match.path_index, request->http->method, request->status, ns);
     write_log(request, ns);

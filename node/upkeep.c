@@ -3,7 +3,10 @@
 #include <stdlib.h>
 
 #include "node/call.h"
+#include "node/cluster_page.h"
+#include "node/compute.h"
 #include "node/damage.h"
+#include "node/members.h"
 #include "node/peers.h"
 
 enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
@@ -100,9 +103,9 @@ static void look_at_disk(struct node *node)
 
 static void tend_groups(struct node_worker *worker)
 {
-    list_each(link, &worker->partitions)
-    {
-        partition_note_members(container_of(link, struct partition, link));
+    members_tend(worker);
+    if (worker->worker.index == 0) {
+        statuses_tend(worker);
     }
     node_tend_keys(worker);
 }
@@ -114,6 +117,7 @@ static void on_upkeep(struct timer *timer)
     (void)actors_passivate(&worker->actors, worker->worker.now_ms - idle_ms, PASSIVATE_MOST);
     log_flush(worker->node->log);
     peers_sync(worker);
+    computes_tick(worker);
     if (worker->node->durable != NULL) {
         tend_groups(worker);
     }

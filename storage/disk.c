@@ -129,6 +129,17 @@ static enum err posix_space(struct disk *disk, const char *path, uint64_t *out_b
     return OK;
 }
 
+static enum err posix_capacity(struct disk *disk, const char *path, uint64_t *out_bytes)
+{
+    struct statvfs st;
+    (void)disk;
+    if (statvfs(path, &st) != 0) {
+        return err_of_errno();
+    }
+    *out_bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    return OK;
+}
+
 static enum err posix_list(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx)
 {
     (void)disk;
@@ -147,8 +158,9 @@ static enum err posix_list(struct disk *disk, const char *path, void (*each)(voi
 
 struct disk *disk_posix(void)
 {
-    static struct disk disk = {posix_open,   posix_close,  posix_read,     posix_write,    posix_sync,  posix_size,
-                               posix_remove, posix_rename, posix_sync_dir, posix_make_dir, posix_space, posix_list};
+    static struct disk disk = {posix_open,  posix_close,  posix_read,    posix_write,    posix_sync,
+                               posix_size,  posix_remove, posix_rename,  posix_sync_dir, posix_make_dir,
+                               posix_space, posix_list,   posix_capacity};
     return &disk;
 }
 

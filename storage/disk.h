@@ -26,6 +26,8 @@ struct disk {
     enum err (*space)(struct disk *disk, const char *path, uint64_t *out_bytes);
     /* Calls each with every name in the directory, in no order. */
     enum err (*list)(struct disk *disk, const char *path, void (*each)(void *ctx, const char *name), void *ctx);
+    /* Bytes of the whole file system of path. */
+    enum err (*capacity)(struct disk *disk, const char *path, uint64_t *out_bytes);
 };
 
 /* The machine's file system. */

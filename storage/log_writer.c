@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { RETRY_MS = 100, SEAL_MS = 50 };
+enum { RETRY_MS = 100, SEAL_MS = 50, LOOK_MS = 1000 };
 
 struct log_writer {
     struct segments *log;
@@ -174,19 +174,15 @@ static bool stop_or_work(const struct log_writer *writer)
     return writer->stopping || writer->keep_after != NULL;
 }
 
-/* With the mutex held: until there is work, or it is time to try again. */
+/* With the mutex held: until there is work, or it is time to try again, or to look at the room on the disk. */
 static void wait_for_work(struct log_writer *writer, bool again)
 {
     struct timespec until;
     if (stop_or_work(writer)) {
         return;
     }
-    if (!again) {
-        CHECK(pthread_cond_wait(&writer->helper_wake, &writer->mutex) == 0);
-        return;
-    }
     CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_nsec += RETRY_MS * 1000000L;
+    until.tv_nsec += (again ? RETRY_MS : LOOK_MS) * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     (void)pthread_cond_timedwait(&writer->helper_wake, &writer->mutex, &until);
@@ -200,10 +196,8 @@ static void *helper_main(void *arg)
         uint64_t *keep_after = writer->keep_after;
         writer->keep_after = NULL;
         CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
-        if (keep_after != NULL) {
-            count_failure(writer, segments_drop(writer->log, keep_after));
-            free(keep_after);
-        }
+        count_failure(writer, segments_drop(writer->log, keep_after));
+        free(keep_after);
         enum err err = segments_prepare(writer->log);
         count_failure(writer, err == ERR_DISK_FULL || err == ERR_SHUTTING_DOWN ? OK : err);
         atomic_store(&writer->stats.low, err == ERR_DISK_FULL);

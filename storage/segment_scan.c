@@ -5,6 +5,9 @@
 #include <stdlib.h>
 
 #include "storage/record.h"
+#include "storage/segment_index.h"
+
+#define BATCH_MAX ((uint64_t)1 << 62)
 
 enum { HEAD_BYTES = 64 * 1024 /* holds any preamble */, UNUSED_MAX = 2 };
 
@@ -56,7 +59,8 @@ static void push_file(struct segment_scan *scan, uint64_t number)
         scan->files_cap = scan->files_cap == 0 ? 8 : scan->files_cap * 2;
         scan->files = mem_realloc(scan->files, scan->files_cap * sizeof *scan->files);
     }
-    scan->files[scan->files_len++] = (struct segment_file){number, mem_zalloc(scan->groups * sizeof(uint64_t))};
+    scan->files[scan->files_len++] =
+        (struct segment_file){.number = number, .last = mem_zalloc(scan->groups * sizeof(uint64_t))};
 }
 
 /* ---- records ---- */
@@ -141,7 +145,7 @@ static enum err read_head(struct cursor *cursor)
     if (header.index != cursor->number) {
         return damage(cursor, "the segment carries another number");
     }
-    if (header.term != cursor->size) {
+    if (header.term != cursor->size || cursor->size % RECORD_ALIGN != 0) {
         return damage(cursor, "the file does not have the size it was made with");
     }
     skip(cursor, &header);
@@ -159,8 +163,8 @@ static enum err read_records(struct cursor *cursor)
         if (header.type == RECORD_SEGMENT) {
             return damage(cursor, "a segment begins within another");
         }
-        if (header.batch < cursor->batch) {
-            return damage(cursor, "batch numbers go backwards");
+        if (header.batch < cursor->batch || header.batch > BATCH_MAX) { /* no log lives to that */
+            return damage(cursor, "batch numbers go backwards, or beyond all bounds");
         }
         /* Whatever the segments before held at their ends must have been read. */
         if (header.type == RECORD_LAST && scan->files_len > 1 && header.index != scan->last_index[header.group]) {
@@ -271,6 +275,9 @@ static enum err read_file(struct cursor *cursor, bool newest)
     if (cursor->records < record_preamble(scan->groups) || (!newest && !blank)) {
         return damage(cursor, "the segment ends early, though a later one exists");
     }
+    size_t head = sizeof(struct record_header);
+    segment_index_add(scan->index, cursor->number, head, bytes_of(cursor->data + head, cursor->at - head));
+    scan->files[scan->files_len - 1].bytes = cursor->at;
     scan->size = cursor->size;
     scan->at = cursor->at;
     scan->tail = blank ? 0 : cursor->size - cursor->at;
@@ -352,6 +359,7 @@ enum err segment_scan_run(struct segment_scan *scan)
     struct numbers numbers = {0};
     struct cursor cursor = {.scan = scan, .last_sealed = true};
     size_t size = scan->groups * sizeof(uint64_t);
+    scan->index = segment_index_new(scan->groups);
     scan->last_index = mem_zalloc(size);
     scan->last_term = mem_zalloc(size);
     scan->hard_term = mem_zalloc(size);
@@ -379,6 +387,7 @@ void segment_scan_close(struct segment_scan *scan)
         free(scan->files[i].last);
     }
     free(scan->files);
+    segment_index_free(scan->index);
     free(scan->last_index);
     free(scan->last_term);
     free(scan->hard_term);

@@ -7,6 +7,7 @@
 struct segment_file {
     uint64_t number;
     uint64_t *last; /* per group: the highest entry index in it, 0 when none */
+    uint64_t bytes; /* in use */
 };
 
 struct segment_scan {
@@ -20,7 +21,8 @@ struct segment_scan {
     void *ctx;
 
     /* Found. */
-    struct segment_file *files; /* in use, oldest first */
+    struct segment_index *index; /* where the entries are; segments_continue takes it */
+    struct segment_file *files;  /* in use, oldest first */
     size_t files_len, files_cap;
     /* Files made ready and not used, or not beyond a torn first batch: numbers from..to, 0: none. */
     uint64_t unused_from, unused_to;

@@ -9,14 +9,17 @@
 #include "node/base/random.h"
 #include "node/limits.h"
 #include "storage/record.h"
+#include "storage/segment_read.h"
 #include "storage/segment_scan.h"
 
-enum { ZERO_CHUNK = 1 << 20 };
+enum { ZERO_CHUNK = 1 << 20, KEEP_PART = 10 /* of the file system, at most */ };
 
 struct segments {
     struct segments_options options;
     char dir[PATH_MAX - 64];
     pthread_mutex_t making;    /* held while the next file is made */
+    pthread_mutex_t dropping;  /* held while files are dropped; taken after making, before mutex; over: */
+    uint64_t *released;        /* per group: entries up to this one are not needed; NULL: not said yet */
     pthread_mutex_t mutex;     /* over list, list_len, ready */
     struct segment_file *list; /* oldest first; the last one is written to */
     size_t list_len, list_cap;
@@ -24,7 +27,8 @@ struct segments {
     uint64_t oldest; /* not yet dropped */
     uint64_t newest; /* number of the segment written to; the writer's own, as is its entry of the list: */
     uint64_t *newest_last;
-    size_t tail; /* bytes behind `at` that a torn batch left: zeroed before the next write */
+    struct segment_index *index; /* of what is synced; has a lock of its own */
+    size_t tail;                 /* bytes behind `at` that a torn batch left: zeroed before the next write */
 
     struct disk_file *file;
     uint64_t at;    /* write offset in the newest segment */
@@ -47,8 +51,7 @@ static void segment_push(struct segments *log, uint64_t number)
         log->list = mem_realloc(log->list, log->list_cap * sizeof *log->list);
     }
     struct segment_file *segment = &log->list[log->list_len++];
-    segment->number = number;
-    segment->last = mem_zalloc(log->options.groups * sizeof *segment->last);
+    *segment = (struct segment_file){.number = number, .last = mem_zalloc(log->options.groups * sizeof(uint64_t))};
     log->newest = number;
     log->newest_last = segment->last;
 }
@@ -139,11 +142,100 @@ static enum err flush(struct segments *log)
     TRY(zero_tail(log));
     TRY(log->options.disk->write(log->file, log->buf.ptr, log->buf.len, log->at));
     TRY(sync_log(log));
+    segment_index_add(log->index, log->newest, log->at, buf_bytes(&log->buf));
     log->at += log->buf.len;
     log->buf.len = 0;
+    CHECK(pthread_mutex_lock(&log->mutex) == 0);
+    log->list[log->list_len - 1].bytes = log->at;
+    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     log->batch++;
     return OK;
 }
+
+/* ---- dropping ---- */
+
+/* Of what nobody needs so much is kept: other replicas may ask for it. Room for new data comes first. */
+static uint64_t bytes_to_keep(struct segments *log)
+{
+    const struct segments_options *options = &log->options;
+    struct disk *disk = options->disk;
+    uint64_t capacity, space, keep = options->keep_bytes;
+    if (keep == 0 || disk->capacity(disk, log->dir, &capacity) != OK || disk->space(disk, log->dir, &space) != OK ||
+        space < options->reserve_bytes + LIMIT_DISK_SPARE_BYTES + options->segment_bytes) {
+        return 0;
+    }
+    return keep < capacity / KEEP_PART ? keep : capacity / KEEP_PART;
+}
+
+/* The oldest segment's number when nobody needs it any more, else 0; and how much log is newer. */
+static uint64_t droppable(struct segments *log, uint64_t *out_newer)
+{
+    CHECK(pthread_mutex_lock(&log->mutex) == 0);
+    bool drop = log->list_len > 1 && log->released != NULL;
+    uint64_t number = log->list_len == 0 ? 0 : log->list[0].number;
+    for (unsigned group = 0; drop && group < log->options.groups; group++) {
+        drop = log->list[0].last[group] <= log->released[group];
+    }
+    *out_newer = 0;
+    for (size_t i = 1; i < log->list_len; i++) {
+        *out_newer += log->list[i].bytes;
+    }
+    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
+    return drop ? number : 0;
+}
+
+static enum err drop_oldest(struct segments *log, uint64_t number)
+{
+    struct disk *disk = log->options.disk;
+    char path[PATH_MAX];
+    segment_path(log->dir, number, path);
+    segment_index_drop(log->index, number); /* first: what segments_first names is there */
+    TRY(disk->remove(disk, path));
+    TRY(disk->sync_dir(disk, log->dir)); /* in order: never a gap between the files kept */
+    CHECK(pthread_mutex_lock(&log->mutex) == 0);
+    free(log->list[0].last);
+    memmove(log->list, log->list + 1, (log->list_len - 1) * sizeof *log->list);
+    log->list_len--;
+    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
+    return OK;
+}
+
+/* With the mutex `dropping` held. */
+static enum err drop(struct segments *log, bool all)
+{
+    uint64_t newer;
+    for (uint64_t number = droppable(log, &newer); number != 0; number = droppable(log, &newer)) {
+        if (!all && newer < bytes_to_keep(log)) {
+            return OK;
+        }
+        TRY(drop_oldest(log, number));
+    }
+    return OK;
+}
+
+enum err segments_drop(struct segments *log, const uint64_t *keep_after)
+{
+    CHECK(pthread_mutex_lock(&log->dropping) == 0);
+    if (keep_after != NULL) {
+        free(log->released);
+        log->released = mem_copy(keep_after, log->options.groups * sizeof *log->released);
+    }
+    enum err err = drop(log, false);
+    CHECK(pthread_mutex_unlock(&log->dropping) == 0);
+    return err;
+}
+
+/* The disk is full: true when something was dropped that nobody needs. */
+static bool drop_kept(struct segments *log)
+{
+    size_t before = segments_count(log);
+    CHECK(pthread_mutex_lock(&log->dropping) == 0);
+    enum err err = drop(log, true);
+    CHECK(pthread_mutex_unlock(&log->dropping) == 0);
+    return err == OK && segments_count(log) < before;
+}
+
+/* ---- the next file ---- */
 
 static enum err fill_file(struct segments *log, struct disk_file *file, uint64_t number)
 {
@@ -218,12 +310,18 @@ enum err segments_prepare(struct segments *log)
     bool ready = log->ready;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     enum err err = ready ? OK : make_next(log, number);
+    if (err == ERR_DISK_FULL && drop_kept(log)) {
+        err = make_next(log, number);
+    }
     CHECK(pthread_mutex_lock(&log->mutex) == 0);
-    log->ready = err == OK;
+    /* One that was ready may be in use by now. */
+    log->ready = ready ? log->ready : err == OK;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     CHECK(pthread_mutex_unlock(&log->making) == 0);
     return err;
 }
+
+/* ---- switching and adding ---- */
 
 /* What a segment's first batch begins with: the hard state and last index of every group. */
 static void add_preamble(struct segments *log)
@@ -312,42 +410,34 @@ enum err segments_commit(struct segments *log)
     return log->failed ? ERR_IO : fail(log, flush(log));
 }
 
-/* The oldest segment's number when nobody needs it any more, else 0. */
-static uint64_t droppable(struct segments *log, const uint64_t *keep_after)
-{
-    CHECK(pthread_mutex_lock(&log->mutex) == 0);
-    bool drop = log->list_len > 1;
-    uint64_t number = log->list[0].number;
-    for (unsigned group = 0; drop && group < log->options.groups; group++) {
-        drop = log->list[0].last[group] <= keep_after[group];
-    }
-    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
-    return drop ? number : 0;
-}
-
-enum err segments_drop(struct segments *log, const uint64_t *keep_after)
-{
-    struct disk *disk = log->options.disk;
-    for (uint64_t number = droppable(log, keep_after); number != 0; number = droppable(log, keep_after)) {
-        char path[PATH_MAX];
-        segment_path(log->dir, number, path);
-        TRY(disk->remove(disk, path));
-        TRY(disk->sync_dir(disk, log->dir)); /* in order: never a gap between the files kept */
-        CHECK(pthread_mutex_lock(&log->mutex) == 0);
-        free(log->list[0].last);
-        memmove(log->list, log->list + 1, (log->list_len - 1) * sizeof *log->list);
-        log->list_len--;
-        CHECK(pthread_mutex_unlock(&log->mutex) == 0);
-    }
-    return OK;
-}
-
 size_t segments_count(struct segments *log)
 {
     CHECK(pthread_mutex_lock(&log->mutex) == 0);
     size_t count = log->list_len;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
     return count;
+}
+
+/* ---- reading ---- */
+
+enum err segments_read(struct segments *log, uint16_t group, uint64_t first, size_t max_entries, size_t max_bytes,
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx)
+{
+    struct segment_read read = {.disk = log->options.disk,
+                                .dir = log->dir,
+                                .index = log->index,
+                                .group = group,
+                                .first = first,
+                                .max_entries = max_entries,
+                                .max_bytes = max_bytes,
+                                .each = each,
+                                .ctx = ctx};
+    return segment_read_run(&read);
+}
+
+uint64_t segments_first(struct segments *log, uint16_t group)
+{
+    return segment_index_first(log->index, group);
 }
 
 /* ---- opening ---- */
@@ -372,12 +462,15 @@ static void adopt(struct segments *log, struct segment_scan *scan)
     for (size_t i = 0; i < scan->files_len; i++) {
         segment_push(log, scan->files[i].number);
         memcpy(log->newest_last, scan->files[i].last, log->options.groups * sizeof *log->newest_last);
+        log->list[i].bytes = scan->files[i].bytes;
     }
     size_t size = log->options.groups * sizeof *log->last_index;
     memcpy(log->last_index, scan->last_index, size);
     memcpy(log->last_term, scan->last_term, size);
     memcpy(log->hard_term, scan->hard_term, size);
     memcpy(log->hard_vote, scan->hard_vote, size);
+    log->index = scan->index;
+    scan->index = NULL;
     log->oldest = scan->oldest;
     log->at = scan->at;
     log->size = scan->size;
@@ -422,6 +515,7 @@ enum err segments_continue(const struct segments_options *options, struct segmen
     log->options = *options;
     CHECK(pthread_mutex_init(&log->mutex, NULL) == 0);
     CHECK(pthread_mutex_init(&log->making, NULL) == 0);
+    CHECK(pthread_mutex_init(&log->dropping, NULL) == 0);
     (void)snprintf(log->dir, sizeof log->dir, "%s", options->dir);
     log->last_index = mem_zalloc(size);
     log->last_term = mem_zalloc(size);
@@ -467,6 +561,8 @@ void segments_close(struct segments *log)
         free(log->list[i].last);
     }
     free(log->list);
+    segment_index_free(log->index);
+    free(log->released);
     free(log->last_index);
     free(log->last_term);
     free(log->hard_term);
@@ -474,5 +570,6 @@ void segments_close(struct segments *log)
     buf_free(&log->buf);
     (void)pthread_mutex_destroy(&log->mutex);
     (void)pthread_mutex_destroy(&log->making);
+    (void)pthread_mutex_destroy(&log->dropping);
     free(log);
 }

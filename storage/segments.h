@@ -8,7 +8,11 @@
  * that goes idle gets a seal, a batch of one record, so that there is a later batch soon.
  *
  * The first records of a segment repeat, for every group, its hard state and its last index:
- * older segments can be dropped whole. Used by one thread at a time. */
+ * older segments can be dropped whole.
+ *
+ * What was synced can be read back (segments_read): for that a sparse index of at most 6 MiB a GiB of
+ * log is kept in memory (storage/segment_index.h). Used by one thread at a time, but where another
+ * thread is named. */
 #ifndef BELFRY_STORAGE_SEGMENTS_H
 #define BELFRY_STORAGE_SEGMENTS_H
 
@@ -38,6 +42,8 @@ struct segments_options {
     const char *dir;
     unsigned groups;        /* group numbers are below this */
     uint64_t segment_bytes; /* size of the segment files made from now on */
+    uint64_t keep_bytes;    /* of the log are kept though nobody needs them, see segments_drop */
+    uint64_t reserve_bytes; /* of room that the disk should have left */
 };
 
 /* Opens the log and reports every record in order. On ERR_CORRUPT *out_why names the file, the
@@ -49,6 +55,7 @@ enum err segments_open(const struct segments_options *options,
 struct segment_scan;
 enum err segments_continue(const struct segments_options *options, struct segment_scan *scan,
                            struct segments **out) MUST_USE;
+/* No segments_read may be under way. */
 void segments_close(struct segments *log);
 
 /* Adds a record to the batch being built; it is durable after segments_commit alone.
@@ -67,10 +74,26 @@ enum err segments_prepare(struct segments *log) MUST_USE;
 bool segments_wants_prepare(struct segments *log);
 /* A preparation under way ends early, with ERR_SHUTTING_DOWN. */
 void segments_stop_preparing(struct segments *log);
-/* Drops segments all of whose entries are at or below keep_after[group]. Safe beside commit. */
+/* Drops segments all of whose entries are at or below keep_after[group] (NULL: as said last), the oldest
+ * first, as long as keep_bytes of newer log are left, or a tenth of the file system where that is less;
+ * with less room on the disk than the reserve, a segment and the spare file, all of them; so does
+ * segments_prepare where the disk is full. Safe beside commit. Errors: ERR_IO. */
 enum err segments_drop(struct segments *log, const uint64_t *keep_after) MUST_USE;
 
-/* How many segment files there are. */
+/* Any thread: reports the entries first, first + 1, ... of a group, as they stand when they are looked up
+ * and are synced: up to max_entries (not 0) and max_bytes of payload, but one at least, and up to the
+ * log's end; it also ends where what follows was replaced meanwhile. Payloads are borrowed until each
+ * returns. Each is checked before it is reported; what was reported before an error is good. Blocks: a
+ * few reads of 256 KiB, more where other groups' records stand between.
+ * Errors: ERR_NOT_FOUND (no longer or not yet in the log; nothing was reported), ERR_CORRUPT, ERR_IO. */
+enum err segments_read(struct segments *log, uint16_t group, uint64_t first, size_t max_entries, size_t max_bytes,
+                       void (*each)(void *ctx, const struct segment_record *record), void *ctx) MUST_USE;
+/* Any thread: the oldest entry of the group that can be read; all from there to its last can be. Its
+ * last synced entry + 1 when none can: 1 in an empty log. Falls only when entries are replaced from
+ * below it on. */
+uint64_t segments_first(struct segments *log, uint16_t group);
+
+/* How many segment files there are; any thread. */
 size_t segments_count(struct segments *log);
 
 #endif

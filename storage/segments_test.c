@@ -4,224 +4,9 @@
 #include "storage/record.h"
 #include "storage/segments.h"
 #include "tests/support/test.h"
+#include "tests/support/torn_disk.h"
 
-enum { SEGMENT = 16384, GROUPS = 17, FILES = 64, SECTOR = 512 };
-
-/* ---- the disk: each file as it is, and as it was synced ---- */
-
-struct mem_file {
-    char path[128];
-    struct buf now, synced;
-    bool used;
-};
-
-struct mem_disk {
-    struct disk disk;
-    struct mem_file files[FILES];
-    struct random *random;
-    int fail_in; /* operations until a crash; -1: never */
-    bool crashed;
-    uint64_t space;
-};
-
-struct disk_file {
-    struct mem_disk *disk;
-    struct mem_file *file;
-};
-
-static bool crash_now(struct mem_disk *disk)
-{
-    if (disk->fail_in > 0 && --disk->fail_in == 0) {
-        disk->crashed = true;
-    }
-    return disk->crashed;
-}
-
-static struct mem_file *find(struct mem_disk *disk, const char *path)
-{
-    for (size_t i = 0; i < FILES; i++) {
-        if (disk->files[i].used && strcmp(disk->files[i].path, path) == 0) {
-            return &disk->files[i];
-        }
-    }
-    return NULL;
-}
-
-static enum err mem_open(struct disk *base, const char *path, bool create, struct disk_file **out)
-{
-    struct mem_disk *disk = container_of(base, struct mem_disk, disk);
-    struct mem_file *file = find(disk, path);
-    if (crash_now(disk)) {
-        return ERR_IO;
-    }
-    if (file == NULL && !create) {
-        return ERR_NOT_FOUND;
-    }
-    for (size_t i = 0; file == NULL && i < FILES; i++) {
-        if (!disk->files[i].used) {
-            file = &disk->files[i];
-            *file = (struct mem_file){.used = true};
-            (void)snprintf(file->path, sizeof file->path, "%s", path);
-        }
-    }
-    assert_non_null(file);
-    *out = mem_alloc(sizeof **out);
-    **out = (struct disk_file){disk, file};
-    return OK;
-}
-
-static void mem_close(struct disk_file *file)
-{
-    free(file);
-}
-
-static enum err mem_read(struct disk_file *file, void *to, size_t len, uint64_t at, size_t *out_len)
-{
-    const struct buf *now = &file->file->now;
-    size_t have = at >= now->len ? 0 : now->len - (size_t)at;
-    *out_len = have < len ? have : len;
-    if (*out_len > 0) {
-        memcpy(to, now->ptr + at, *out_len);
-    }
-    return OK;
-}
-
-static void write_at(struct buf *buf, const void *from, size_t len, uint64_t at)
-{
-    if (buf->len < at + len) {
-        size_t more = (size_t)(at + len) - buf->len;
-        memset(buf_room(buf, more), 0, more);
-        buf->len += more;
-    }
-    memcpy(buf->ptr + at, from, len);
-}
-
-static enum err mem_write(struct disk_file *file, const void *from, size_t len, uint64_t at)
-{
-    if (crash_now(file->disk)) {
-        len = below(file->disk->random, len + 1);
-    }
-    write_at(&file->file->now, from, len, at);
-    return file->disk->crashed ? ERR_IO : OK;
-}
-
-static enum err mem_sync(struct disk_file *file)
-{
-    if (crash_now(file->disk)) {
-        return ERR_IO;
-    }
-    file->file->synced.len = 0;
-    buf_add_bytes(&file->file->synced, buf_bytes(&file->file->now));
-    return OK;
-}
-
-static enum err mem_size(struct disk_file *file, uint64_t *out)
-{
-    *out = file->file->now.len;
-    return OK;
-}
-
-static void forget(struct mem_file *file)
-{
-    buf_free(&file->now);
-    buf_free(&file->synced);
-    file->used = false;
-}
-
-static enum err mem_remove(struct disk *base, const char *path)
-{
-    struct mem_disk *disk = container_of(base, struct mem_disk, disk);
-    struct mem_file *file = find(disk, path);
-    if (crash_now(disk)) {
-        return ERR_IO;
-    }
-    if (file == NULL) {
-        return ERR_NOT_FOUND;
-    }
-    forget(file);
-    return OK;
-}
-
-static enum err mem_rename(struct disk *base, const char *from, const char *to)
-{
-    struct mem_disk *disk = container_of(base, struct mem_disk, disk);
-    struct mem_file *file = find(disk, from), *target = find(disk, to);
-    if (crash_now(disk)) {
-        return ERR_IO;
-    }
-    if (target != NULL) {
-        forget(target);
-    }
-    (void)snprintf(file->path, sizeof file->path, "%s", to);
-    return OK;
-}
-
-static enum err mem_dir(struct disk *base, const char *path)
-{
-    (void)path;
-    return crash_now(container_of(base, struct mem_disk, disk)) ? ERR_IO : OK;
-}
-
-static enum err mem_space(struct disk *base, const char *path, uint64_t *out_bytes)
-{
-    (void)path;
-    *out_bytes = container_of(base, struct mem_disk, disk)->space;
-    return OK;
-}
-
-static enum err mem_list(struct disk *base, const char *path, void (*each)(void *ctx, const char *name), void *ctx)
-{
-    struct mem_disk *disk = container_of(base, struct mem_disk, disk);
-    (void)path;
-    for (size_t i = 0; i < FILES; i++) {
-        if (disk->files[i].used) {
-            each(ctx, strrchr(disk->files[i].path, '/') + 1);
-        }
-    }
-    return OK;
-}
-
-/* The power fails: of every sector written and not synced, the old or the new one is left. */
-static void power_fails(struct mem_disk *disk)
-{
-    for (size_t i = 0; i < FILES; i++) {
-        struct mem_file *file = &disk->files[i];
-        for (size_t at = 0; file->used && at < file->now.len; at += SECTOR) {
-            size_t len = file->now.len - at < SECTOR ? file->now.len - at : SECTOR;
-            if (below(disk->random, 2) == 0) {
-                if (file->synced.len >= at + len) {
-                    memcpy(file->now.ptr + at, file->synced.ptr + at, len);
-                } else {
-                    memset(file->now.ptr + at, 0, len);
-                }
-            }
-        }
-        if (file->used) {
-            file->synced.len = 0;
-            buf_add_bytes(&file->synced, buf_bytes(&file->now));
-        }
-    }
-    disk->crashed = false;
-    disk->fail_in = -1;
-}
-
-static void disk_init(struct mem_disk *disk, struct random *random)
-{
-    *disk = (struct mem_disk){.disk = {mem_open, mem_close, mem_read, mem_write, mem_sync, mem_size, mem_remove,
-                                       mem_rename, mem_dir, mem_dir, mem_space, mem_list},
-                              .space = UINT64_MAX,
-                              .random = random,
-                              .fail_in = -1};
-}
-
-static void disk_close(struct mem_disk *disk)
-{
-    for (size_t i = 0; i < FILES; i++) {
-        if (disk->files[i].used) {
-            forget(&disk->files[i]);
-        }
-    }
-}
+enum { SEGMENT = 16384, GROUPS = 17, RESERVE = 1 << 20 };
 
 /* ---- what the log should hold ---- */
 
@@ -260,12 +45,17 @@ static void on_record(void *ctx, const struct segment_record *record)
     }
 }
 
-static enum err open_log(struct mem_disk *disk, struct segments **out, struct seen *seen)
+static enum err open_keeping(struct torn_disk *disk, uint64_t keep_bytes, struct segments **out, struct seen *seen)
 {
     char why[256];
-    struct segments_options options = {&disk->disk, "dir", GROUPS, SEGMENT};
+    struct segments_options options = {&disk->disk, "dir", GROUPS, SEGMENT, keep_bytes, RESERVE};
     *seen = (struct seen){0};
     return segments_open(&options, on_record, seen, out, why, sizeof why);
+}
+
+static enum err open_log(struct torn_disk *disk, struct segments **out, struct seen *seen)
+{
+    return open_keeping(disk, 0, out, seen);
 }
 
 static void add(struct segments *log, struct segment_record record)
@@ -304,11 +94,11 @@ static void test_what_was_synced_survives_any_power_failure(void **state)
     struct random random;
     random_init_seed(&random, test_seed(__func__));
     for (int image = 0; image < 300; image++) {
-        struct mem_disk disk;
+        struct torn_disk disk;
         struct segments *log = NULL;
         struct expected synced = {0}, next;
         struct seen seen;
-        disk_init(&disk, &random);
+        torn_disk_init(&disk, &random);
         for (int crash = 0; crash < 5; crash++) {
             enum err err = open_log(&disk, &log, &seen);
             assert_int_equal(err, OK);
@@ -329,13 +119,13 @@ static void test_what_was_synced_survives_any_power_failure(void **state)
                 }
             }
             segments_close(log);
-            power_fails(&disk);
+            torn_disk_power_fails(&disk);
         }
-        disk_close(&disk);
+        torn_disk_close(&disk);
     }
 }
 
-static void fill(struct mem_disk *disk, struct random *random, struct expected *out, int batches)
+static void fill(struct torn_disk *disk, struct random *random, struct expected *out, int batches)
 {
     struct segments *log;
     struct seen seen;
@@ -348,7 +138,7 @@ static void fill(struct mem_disk *disk, struct random *random, struct expected *
     segments_close(log);
 }
 
-static void seal(struct mem_disk *disk)
+static void seal(struct torn_disk *disk)
 {
     struct segments *log;
     struct seen seen;
@@ -367,16 +157,16 @@ static void test_a_flipped_bit_is_never_taken_for_a_shorter_log(void **state)
     int corrupt = 0;
     random_init_seed(&random, test_seed(__func__));
     for (int round = 0; round < 300; round++) {
-        struct mem_disk disk;
+        struct torn_disk disk;
         struct expected synced;
         struct segments *log;
         struct seen seen;
-        disk_init(&disk, &random);
+        torn_disk_init(&disk, &random);
         fill(&disk, &random, &synced, 21);
         seal(&disk);
-        struct mem_file *file = NULL;
+        struct torn_file *file = NULL;
         for (int i = 0; file == NULL || !file->used; i++) {
-            file = &disk.files[below(&random, FILES)];
+            file = &disk.files[below(&random, TORN_FILES)];
         }
         file->now.ptr[below(&random, file->now.len)] ^= (uint8_t)(1U << below(&random, 8));
         enum err err = open_log(&disk, &log, &seen);
@@ -386,7 +176,7 @@ static void test_a_flipped_bit_is_never_taken_for_a_shorter_log(void **state)
             assert_memory_equal(&seen.now, &synced, sizeof synced);
             segments_close(log);
         }
-        disk_close(&disk);
+        torn_disk_close(&disk);
     }
     assert_true(corrupt > 20);
 }
@@ -398,19 +188,19 @@ static void test_a_cut_file_is_damage(void **state)
     struct random random;
     random_init_seed(&random, test_seed(__func__));
     for (int round = 0; round < 100; round++) {
-        struct mem_disk disk;
+        struct torn_disk disk;
         struct expected synced;
         struct segments *log;
         struct seen seen;
-        disk_init(&disk, &random);
+        torn_disk_init(&disk, &random);
         fill(&disk, &random, &synced, 30);
-        struct mem_file *file = NULL;
+        struct torn_file *file = NULL;
         for (int i = 0; file == NULL || !file->used; i++) {
-            file = &disk.files[below(&random, FILES)];
+            file = &disk.files[below(&random, TORN_FILES)];
         }
         file->now.len = round % 4 == 0 ? 0 : (size_t)below(&random, file->now.len);
         assert_int_equal(open_log(&disk, &log, &seen), ERR_CORRUPT);
-        disk_close(&disk);
+        torn_disk_close(&disk);
     }
 }
 
@@ -418,12 +208,12 @@ static void test_a_full_disk_is_waited_for(void **state)
 {
     (void)state;
     struct random random;
-    struct mem_disk disk;
+    struct torn_disk disk;
     struct expected next = {0};
     struct segments *log;
     struct seen seen;
     random_init_seed(&random, test_seed(__func__));
-    disk_init(&disk, &random);
+    torn_disk_init(&disk, &random);
     assert_int_equal(open_log(&disk, &log, &seen), OK);
     disk.space = SEGMENT + LIMIT_DISK_SPARE_BYTES - 1;
     struct segment_record record = {.type = RECORD_ENTRY, .index = 1};
@@ -444,7 +234,7 @@ static void test_a_full_disk_is_waited_for(void **state)
     assert_int_equal(open_log(&disk, &log, &seen), OK);
     assert_int_equal(seen.now.last[0], next.last[0]);
     segments_close(log);
-    disk_close(&disk);
+    torn_disk_close(&disk);
 }
 
 /* A client's bytes that look like a record, whole by an unsalted checksum and of a later batch, do not
@@ -454,7 +244,7 @@ static void test_a_payload_is_never_taken_for_a_record(void **state)
     (void)state;
     struct random random;
     random_init_seed(&random, test_seed(__func__));
-    struct mem_disk disk;
+    struct torn_disk disk;
     struct expected synced;
     struct segments *log;
     struct seen seen;
@@ -462,20 +252,20 @@ static void test_a_payload_is_never_taken_for_a_record(void **state)
     uint8_t payload[64] = {0};
     fake.crc = record_crc(&fake, NULL, 0);
     memcpy(payload, &fake, sizeof fake);
-    disk_init(&disk, &random);
+    torn_disk_init(&disk, &random);
     fill(&disk, &random, &synced, 5);
     assert_int_equal(open_log(&disk, &log, &seen), OK);
     add(log, (struct segment_record){.type = RECORD_ENTRY, .index = 99, .payload = bytes_of(payload, sizeof payload)});
     assert_int_equal(segments_commit(log), OK);
     segments_close(log);
-    struct mem_file *file = find(&disk, "dir/0000000000000001.seg");
+    struct torn_file *file = torn_disk_find(&disk, "dir/0000000000000001.seg");
     uint8_t *at = memmem(file->now.ptr, file->now.len, &fake, sizeof fake);
     assert_non_null(at);
     at[-48] ^= 1; /* torn: the head of the record that carries it */
     assert_int_equal(open_log(&disk, &log, &seen), OK);
     assert_memory_equal(&seen.now, &synced, sizeof synced);
     segments_close(log);
-    disk_close(&disk);
+    torn_disk_close(&disk);
 }
 
 static void test_a_missing_or_short_segment_is_damage(void **state)
@@ -484,16 +274,16 @@ static void test_a_missing_or_short_segment_is_damage(void **state)
     struct random random;
     random_init_seed(&random, 1);
     for (int what = 0; what < 3; what++) {
-        struct mem_disk disk;
+        struct torn_disk disk;
         struct expected synced;
         struct segments *log;
         struct seen seen;
-        disk_init(&disk, &random);
+        torn_disk_init(&disk, &random);
         fill(&disk, &random, &synced, 60);
-        struct mem_file *second = find(&disk, "dir/0000000000000002.seg");
+        struct torn_file *second = torn_disk_find(&disk, "dir/0000000000000002.seg");
         assert_non_null(second);
         if (what == 0) {
-            forget(second);
+            torn_file_forget(second);
         } else {
             second->now.len /= what == 1 ? 2 : 1;
             if (what == 2) {
@@ -501,7 +291,7 @@ static void test_a_missing_or_short_segment_is_damage(void **state)
             }
         }
         assert_int_equal(open_log(&disk, &log, &seen), ERR_CORRUPT);
-        disk_close(&disk);
+        torn_disk_close(&disk);
     }
 }
 
@@ -509,12 +299,12 @@ static void test_dropping_keeps_what_is_needed(void **state)
 {
     (void)state;
     struct random random;
-    struct mem_disk disk;
+    struct torn_disk disk;
     struct segments *log;
     struct seen seen;
     struct expected next = {0};
     random_init_seed(&random, test_seed(__func__));
-    disk_init(&disk, &random);
+    torn_disk_init(&disk, &random);
     assert_int_equal(open_log(&disk, &log, &seen), OK);
     for (int i = 0; i < 100; i++) {
         add_batch(log, &random, &next);
@@ -537,7 +327,89 @@ static void test_dropping_keeps_what_is_needed(void **state)
         assert_int_equal(seen.now.vote[g], next.vote[g]);
     }
     segments_close(log);
-    disk_close(&disk);
+    torn_disk_close(&disk);
+}
+
+/* A log of many segments that nobody needs, opened so that some are kept. */
+static struct segments *open_released(struct torn_disk *disk, struct random *random, uint64_t keep_bytes,
+                                      uint64_t *out_keep_after)
+{
+    struct segments *log;
+    struct seen seen;
+    struct expected last;
+    torn_disk_init(disk, random);
+    fill(disk, random, &last, 250);
+    assert_int_equal(open_keeping(disk, keep_bytes, &log, &seen), OK);
+    assert_true(segments_count(log) > 12);
+    memcpy(out_keep_after, last.last, sizeof last.last);
+    return log;
+}
+
+static void test_what_is_not_needed_is_kept_as_long_as_there_is_room(void **state)
+{
+    (void)state;
+    struct random random;
+    struct torn_disk disk;
+    uint64_t keep_after[GROUPS];
+    random_init_seed(&random, test_seed(__func__));
+    struct segments *log = open_released(&disk, &random, 5L * SEGMENT, keep_after);
+    size_t before = segments_count(log);
+    assert_int_equal(segments_drop(log, NULL), OK); /* nothing is released */
+    assert_int_equal(segments_count(log), before);
+    assert_int_equal(segments_drop(log, keep_after), OK);
+    assert_in_range(segments_count(log), 6, 7); /* the oldest goes when five files' worth is newer */
+    segments_close(log);
+    struct seen seen;
+    assert_int_equal(open_keeping(&disk, 5L * SEGMENT, &log, &seen), OK);
+    assert_int_equal(segments_drop(log, keep_after), OK);
+    assert_in_range(segments_count(log), 6, 7); /* so it is after a restart */
+    disk.capacity = 20L * SEGMENT;              /* a tenth of it is less */
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_in_range(segments_count(log), 3, 4);
+    disk.space = RESERVE + LIMIT_DISK_SPARE_BYTES + SEGMENT;
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_in_range(segments_count(log), 3, 4);
+    disk.space--;
+    assert_int_equal(segments_drop(log, NULL), OK);
+    assert_int_equal(segments_count(log), 1);
+    segments_close(log);
+    torn_disk_close(&disk);
+}
+
+static enum err (*torn_remove)(struct disk *disk, const char *path);
+
+static enum err remove_and_gain(struct disk *base, const char *path)
+{
+    struct torn_disk *disk = container_of(base, struct torn_disk, disk);
+    enum err err = torn_remove(base, path);
+    disk->space += err == OK ? SEGMENT : 0;
+    return err;
+}
+
+/* A full disk takes what is kept, but nothing that is needed. */
+static void test_a_full_disk_takes_what_is_kept(void **state)
+{
+    (void)state;
+    struct random random;
+    struct torn_disk disk;
+    uint64_t keep_after[GROUPS];
+    random_init_seed(&random, test_seed(__func__));
+    for (int needed = 0; needed < 2; needed++) {
+        struct segments *log = open_released(&disk, &random, UINT64_MAX, keep_after);
+        disk.capacity = UINT64_MAX;
+        keep_after[3] = needed ? 0 : keep_after[3];
+        size_t before = segments_count(log);
+        assert_int_equal(segments_drop(log, keep_after), OK);
+        assert_int_equal(segments_count(log), before);
+        torn_remove = disk.disk.remove;
+        disk.disk.remove = remove_and_gain;
+        disk.space = LIMIT_DISK_SPARE_BYTES + SEGMENT - 1;
+        assert_true(segments_wants_prepare(log));
+        assert_int_equal(segments_prepare(log), needed ? ERR_DISK_FULL : OK);
+        assert_int_equal(segments_count(log), needed ? before : 1);
+        segments_close(log);
+        torn_disk_close(&disk);
+    }
 }
 
 int main(void)
@@ -550,6 +422,8 @@ int main(void)
         cmocka_unit_test(test_a_full_disk_is_waited_for),
         cmocka_unit_test(test_a_missing_or_short_segment_is_damage),
         cmocka_unit_test(test_dropping_keeps_what_is_needed),
+        cmocka_unit_test(test_what_is_not_needed_is_kept_as_long_as_there_is_room),
+        cmocka_unit_test(test_a_full_disk_takes_what_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

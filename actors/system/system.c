@@ -99,15 +99,66 @@ static enum err add_key_reduce(struct turn *turn, const void *raw, struct reply 
     return err;
 }
 
+const struct field retire_fields[] = {FIELD_BLOB(1, retire, replica, 8), FIELDS_END};
+
+static enum err retire_reduce(struct turn *turn, const void *raw, struct reply *reply)
+{
+    const struct retire *in = raw;
+    struct buf at = {0};
+    if (in->replica.len != 8) {
+        return ERR_BAD_REQUEST;
+    }
+    key_add_u64(&at, (uint64_t)turn->now_ms);
+    enum err err = rows_put(turn->rows, TABLE_RETIRED, in->replica, buf_bytes(&at));
+    buf_free(&at);
+    reply->status = 204;
+    return err;
+}
+
+/* ---- DELETE /v1/cluster/nodes/{id} ---- */
+
+struct node_in {
+    struct fieldset set;
+    struct id id;
+};
+static const struct field node_in_fields[] = {FIELD_ID(1, node_in, id, FIELD_REQUIRED | FIELD_QUERY), FIELDS_END};
+
+static enum err remove_node(struct script *s)
+{
+    const struct node_in *in = s->in;
+    struct retire *retire = s->state;
+    FIELD_SET(retire_fields, retire, struct retire, replica, system_replica(&in->id));
+    script_command(s, KIND_SYSTEM, SYSTEM_RETIRE, system_address, retire, true);
+    return OK;
+}
+
+static enum err remove_node_answer(struct script *s)
+{
+    s->services->audit(s, "node_removed", BYTES_NONE, BYTES_NONE);
+    s->reply->status = 204;
+    return OK;
+}
+
+static const struct step remove_node_steps[] = {
+    {"command", remove_node, false}, {"answer", remove_node_answer, false}, {0}};
+
 static const struct table tables[] = {{TABLE_REVOKED, "revocations", true},
                                       {TABLE_REVOKED_TIME, "revocations_by_time", false},
                                       {TABLE_KEYS, "signing_keys", true},
+                                      {TABLE_RETIRED, "retired_nodes", true},
                                       {0}};
 
 static const struct op ops[] = {{SYSTEM_REVOKE, OP_COMMAND, .flags = OP_FREES, .name = "revoke", .in = revoke_fields,
                                  .in_size = sizeof(struct revoke), .reduce = revoke_reduce},
                                 {SYSTEM_ADD_KEY, OP_COMMAND, .name = "add_key", .in = signing_key_fields,
                                  .in_size = sizeof(struct signing_key), .reduce = add_key_reduce},
+                                {SYSTEM_RETIRE, OP_COMMAND, .flags = OP_FREES, .name = "retire", .in = retire_fields,
+                                 .in_size = sizeof(struct retire), .reduce = retire_reduce},
+                                {SYSTEM_REMOVE_NODE, OP_SCRIPT, .flags = OP_FREES, .role = ROLE_ADMIN, .success = 204,
+                                 .name = "remove_node", .method = METHOD_DELETE, .path = "/v1/cluster/nodes/{id}",
+                                 .summary = "Take a node out of the cluster for good", .in = node_in_fields,
+                                 .in_size = sizeof(struct node_in), .state_size = sizeof(struct retire),
+                                 .steps = remove_node_steps},
                                 {0}};
 
 const struct kind system_kind = {.id = KIND_SYSTEM, .name = "system", .tables = tables, .ops = ops};

@@ -1,4 +1,5 @@
-/* The system partition's kind: signing keys and revoked sessions. One actor, key "system". */
+/* The system partition's kind: signing keys, revoked sessions, and nodes that are gone for good. One actor,
+ * key "system". */
 #ifndef BELFRY_ACTORS_SYSTEM_H
 #define BELFRY_ACTORS_SYSTEM_H
 
@@ -6,7 +7,7 @@
 
 extern const struct kind system_kind;
 
-enum { SYSTEM_REVOKE = 1, SYSTEM_ADD_KEY = 2 };
+enum { SYSTEM_REVOKE = 1, SYSTEM_ADD_KEY = 2, SYSTEM_RETIRE = 3, SYSTEM_REMOVE_NODE = 4 };
 static const struct address system_address = {0, {(const uint8_t *)"system", 6}};
 
 /* Tokens of one session, or of an account issued up to now (except one session), are refused from
@@ -35,5 +36,18 @@ struct signing_key {
     int64_t created_at;
 };
 extern const struct field signing_key_fields[];
+
+/* A node is never a member again; whoever leads a group takes it out of its membership. The row's key is
+ * the replica, 8 bytes; its value the time. */
+struct retire {
+    struct fieldset set;
+    struct bytes replica;
+};
+extern const struct field retire_fields[];
+/* The replica of the node with that id: its random half (node/identity.h). */
+static inline struct bytes system_replica(const struct id *node)
+{
+    return bytes_of(node->b + 8, 8);
+}
 
 #endif

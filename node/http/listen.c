@@ -19,9 +19,9 @@ static bool set(int fd, int level, int name, int value)
 
 /* The connections inherit all of this. Without the two bounds a client that reads nothing, or sends more
  * than is taken, makes the kernel keep megabytes for it, until no connection gets any. */
-static bool set_options(int fd, int family)
+static bool set_options(int fd, int family, bool shared)
 {
-    return set(fd, SOL_SOCKET, SO_REUSEADDR, 1) && set(fd, SOL_SOCKET, SO_REUSEPORT, 1) &&
+    return set(fd, SOL_SOCKET, SO_REUSEADDR, 1) && set(fd, SOL_SOCKET, SO_REUSEPORT, shared) &&
            set(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LIMIT_KERNEL_BYTES) &&
            set(fd, SOL_SOCKET, SO_RCVBUF, LIMIT_KERNEL_BYTES) &&
            (family != AF_INET6 || set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1));
@@ -33,7 +33,7 @@ static unsigned port_of(const struct sockaddr_storage *address)
                                          : ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
 }
 
-static enum err bind_to(const struct addrinfo *info, unsigned *port, int *out)
+static enum err bind_to(const struct addrinfo *info, bool shared, unsigned *port, int *out)
 {
     struct sockaddr_storage address = {0};
     memcpy(&address, info->ai_addr, info->ai_addrlen);
@@ -47,7 +47,7 @@ static enum err bind_to(const struct addrinfo *info, unsigned *port, int *out)
     if (fd < 0) {
         return ERR_IO;
     }
-    if (!set_options(fd, info->ai_family) || bind(fd, (struct sockaddr *)&address, info->ai_addrlen) != 0 ||
+    if (!set_options(fd, info->ai_family, shared) || bind(fd, (struct sockaddr *)&address, info->ai_addrlen) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
         (void)close(fd);
         return ERR_IO;
@@ -77,28 +77,28 @@ static bool split(const char *address, char *host, size_t cap, char *port)
     return true;
 }
 
-static enum err bind_text(const char *host, const char *port_text, unsigned *port, int *out)
+static enum err bind_text(const char *host, const char *port_text, bool shared, unsigned *port, int *out)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
     struct addrinfo *info = NULL;
     if (getaddrinfo(host, port_text, &hints, &info) != 0) {
         return ERR_IO;
     }
-    enum err err = bind_to(info, port, out);
+    enum err err = bind_to(info, shared, port, out);
     freeaddrinfo(info);
     return err;
 }
 
-enum err listen_sockets(const char *address, unsigned *port, int out[LISTEN_SOCKETS], unsigned *out_len)
+enum err listen_sockets(const char *address, bool shared, unsigned *port, int out[LISTEN_SOCKETS], unsigned *out_len)
 {
     char host[256], port_text[PORT_TEXT];
     if (!split(address, host, sizeof host, port_text)) {
         return ERR_IO;
     }
     bool both = strcmp(host, "localhost") == 0;
-    TRY(bind_text(both ? "127.0.0.1" : host, port_text, port, &out[0]));
+    TRY(bind_text(both ? "127.0.0.1" : host, port_text, shared, port, &out[0]));
     *out_len = 1;
-    if (both && bind_text("::1", port_text, port, &out[1]) == OK) {
+    if (both && bind_text("::1", port_text, shared, port, &out[1]) == OK) {
         *out_len = 2;
     }
     bool good = !both || *out_len == 2 || access("/proc/net/if_inet6", F_OK) != 0;

@@ -558,7 +558,7 @@ enum err http_server_listen(struct http_server *server, const char *address, uns
 {
     int sockets[LISTEN_SOCKETS];
     unsigned len = 0;
-    TRY(listen_sockets(address, out_port, sockets, &len));
+    TRY(listen_sockets(address, true, out_port, sockets, &len));
     enum err err = OK;
     for (unsigned i = 0; i < len; i++) {
         struct listener *listener = listener_new(server, false);

@@ -22,7 +22,8 @@ IMAGES = int(os.environ.get("IMAGES", "100"))
 SHIM = os.path.join(os.path.dirname(os.path.abspath(BINARY)), "power_shim.so")
 CREATE, WRITE, SYNC_BEGIN, SYNC_END, DIR_SYNC_BEGIN, DIR_SYNC_END, RENAME, UNLINK, MKDIR, TRUNCATE = range(1, 11)
 ZEROS, SECTOR, HARD_STATE = 1, 512, 2
-FLAGS = ("--log-segment-mib", "4", "--durable-interval-ms", "40", "--workers", "2")
+# Without what is kept for other replicas the log is dropped while it is recorded.
+FLAGS = ("--log-segment-mib", "4", "--log-keep-mib", "0", "--durable-interval-ms", "40", "--workers", "2")
 
 
 def hard_states(data):

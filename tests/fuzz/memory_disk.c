@@ -147,7 +147,8 @@ void memory_disk_init(struct memory_disk *disk)
                                           .sync_dir = memory_dir,
                                           .make_dir = memory_dir,
                                           .space = memory_space,
-                                          .list = memory_list}};
+                                          .list = memory_list,
+                                          .capacity = memory_space}};
 }
 
 void memory_disk_close(struct memory_disk *disk)
