@@ -5,7 +5,7 @@ import http.client
 import json
 import time
 
-TRY_S = 30
+TRY_S = 30  # a node that does not answer for so long is not asked again
 
 
 class Checked:
@@ -16,14 +16,17 @@ class Checked:
 
 class Caller:
     def __init__(self, node):
-        self.node, self.connection = node, None
+        self.node, self.connection, self.given_up = node, None, False
 
     def call(self, method, path, token=None, body=None):
         """(status, document); tries again for a while when it is told to, or there is no answer."""
         until = time.monotonic() + TRY_S
         while True:
             status, document = self.once(method, path, token, body)
-            if status not in (0, 429, 503, 504) or time.monotonic() > until:
+            if status not in (0, 429, 503, 504):
+                return status, document
+            self.given_up = self.given_up or time.monotonic() > until
+            if self.given_up:
                 return status, document
             time.sleep(0.2)
 

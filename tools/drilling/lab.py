@@ -32,18 +32,19 @@ def free_third():
 class LabNode(Node):
     def __init__(self, lab, number):
         self.lab, self.namespace = lab, "%s-%d" % (lab.name, number)
+        self.host_end = "%sc%d" % (lab.short, number)
         self.dir = os.path.join(lab.dir, "node%d" % number)
         super().__init__(number, "http://10.84.%d.%d:%d" % (lab.third, 4 * number + 2, HTTP_PORT))
         self.data = self.dir
         self.prefix = ("ip", "netns", "exec", self.namespace)
 
     def wire(self):
-        host_end, third = "%sc%d" % (self.lab.short, self.number), self.lab.third
+        third = self.lab.third
         ip("netns", "add", self.namespace)
         ip("-n", self.namespace, "link", "set", "lo", "up")
-        ip("link", "add", host_end, "type", "veth", "peer", "name", "clients", "netns", self.namespace)
-        ip("addr", "add", "10.84.%d.%d/30" % (third, 4 * self.number + 1), "dev", host_end)
-        ip("link", "set", host_end, "up")
+        ip("link", "add", self.host_end, "type", "veth", "peer", "name", "clients", "netns", self.namespace)
+        ip("addr", "add", "10.84.%d.%d/30" % (third, 4 * self.number + 1), "dev", self.host_end)
+        ip("link", "set", self.host_end, "up")
         ip("-n", self.namespace, "addr", "add", "%s/30" % self.host, "dev", "clients")
         ip("-n", self.namespace, "link", "set", "clients", "up")
         ip("-n", self.namespace, "link", "add", "peers", "type", "veth", "peer", "name", "p%d" % self.number, "netns",
@@ -126,6 +127,8 @@ class Lab:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait(timeout=10)
+        for node in self.nodes:
+            ip("link", "del", node.host_end, check=False)
         for name in [n.namespace for n in self.nodes] + [self.switch]:
             ip("netns", "del", name, check=False)
         if keep:
