@@ -84,7 +84,8 @@ class Director(threading.Thread):
             if self.options.target == "survivors":
                 load.avoid = frozenset([victim])
                 wait("no request is under way at %s" % victim.name, lambda: load.busy_at(victim) == 0, 30)
-            load.phase, load.struck, load.probing = "before", victim, victim if fault in ("stop", "isolate") else None
+            load.phase, load.probing = "before", victim if fault in ("stop", "isolate") else None
+            load.strike(victim)
             if load.probing:
                 self.pause(0.2)
             began = time.monotonic()

@@ -38,6 +38,7 @@ class Round:
     """What clients met from one fault to the next."""
 
     def __init__(self):
+        self.began = time.monotonic()
         self.answers, self.failed = 0, 0
         self.longest = 0.0  # the longest single request
         self.pause = 0.0  # the longest time a client waited for a good answer, repeated attempts included
@@ -65,6 +66,7 @@ class Client:
         self.script = script(load, self)
         self.wires = {}
         self.request, self.asked_at, self.wire = None, 0.0, None
+        self.touched = False  # the node it waits for was acted on meanwhile
         self.waits_since = None  # for a good answer
         self.shunned = {}  # node -> until when
         self.token, self.token_until = None, 0.0
@@ -117,12 +119,19 @@ class Load:
         self.probe_counts = collections.Counter()  # (phase, kind, status, code)
         self.probe_first = {}  # kind -> when the struck node first gave a good answer after it came back
         self.latencies = {kind: array.array("f") for kind in GOOD}  # of good answers
+        self.failures = []  # the first ones in words
         self.stale, self.reads_checked = [], 0
 
     # ---- what a drill tells it, from its own thread ----
 
     def ready(self):
         return all(c.account for c in self.clients)
+
+    def strike(self, node):
+        """The node is acted on from now on; what is under way there is touched by it too."""
+        self.struck = node
+        for client in self.clients:
+            client.touched = client.request is not None and client.request.node is node
 
     def begin_round(self):
         before, self.round = self.round, Round()
@@ -187,6 +196,7 @@ class Load:
 
     def send(self, client, wish):
         client.request, client.asked_at = wish, time.monotonic()
+        client.touched = wish.node is self.struck
         if client.waits_since is None:
             client.waits_since = client.asked_at
         wire = client.wires.get(wish.node)
@@ -279,7 +289,7 @@ class Load:
                     self.probe_first.setdefault(wish.kind, now)
             return answer
         round_ = self.round
-        if wish.node is self.struck and not good:
+        if client.touched and not good:
             self.struck_counts[wish.kind, answer.status, answer.code] += 1
             return answer
         self.counts[wish.kind, answer.status, answer.code] += 1
@@ -293,6 +303,10 @@ class Load:
             round_.last_good = now
         else:
             round_.failed += 1
+            if len(self.failures) < 20:
+                self.failures.append("%.3f s into the round, at %s: %s %s %s after %.3f s: %s (%s is %s)" % (
+                    now - round_.began, wish.node.name, wish.kind, answer.status or "", answer.code, now - client.asked_at,
+                    text_of(answer.body, b'"detail":"') or "-", self.struck.name if self.struck else "no node", self.phase))
         return answer
 
     def check_read(self, client, node, answer, serial, at_least):

@@ -58,7 +58,7 @@ def numbers(options, load, director, checked, machine_used):
         "fault": options.fault, "victim": options.victim, "target": options.target, "nodes": [n.url for n in load.nodes],
         "connections": options.connections, "seconds": director.elapsed, "trouble": director.trouble,
         "requests": sum(load.counts.values()) + sum(load.struck_counts.values()), "failed": failed,
-        "answers": table(load.counts), "failed_at_struck_node": table(load.struck_counts),
+        "answers": table(load.counts), "failures": load.failures, "failed_at_struck_node": table(load.struck_counts),
         "at_struck_node": table(load.probe_counts),
         "latency_s": latencies(load.latencies),
         "pause_s": {"p50": statistics.median(pauses), "max": max(pauses)} if pauses else None,
@@ -128,7 +128,7 @@ def lines(n, wrong):
     out.append("reads       %d checked, %d stale" % (n["reads_checked"], len(n["stale"])))
     out.append("machine     %d cores, busy %.0f %%, steal %.1f %%, this generator %.0f %% of all cores, load average %.1f" % (
         m["cores"], 100 * m["busy"], 100 * m["steal"], 100 * m["generator"], m["load_average"]))
-    for what in ("lost", "duplicated", "unasked", "stale", "unchecked"):
+    for what in ("failures", "lost", "duplicated", "unasked", "stale", "unchecked"):
         out += ["%-11s %s" % (what, text) for text in n[what][:10]]
     out.append("FAILED: " + "; ".join(wrong) if wrong else "all is well")
     return out
