@@ -67,10 +67,16 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
 static void on_tick(struct timer *timer)
 {
     struct node_worker *worker = container_of(timer, struct node_worker, tick);
+    /* Leaders' heartbeats fall on common moments: those of all groups to a node are one frame. */
+    int64_t beat = worker->worker.now_ms * 2 / worker->node->config.heartbeat_ms;
     list_each(link, &worker->partitions)
     {
-        partition_tick(container_of(link, struct partition, link));
+        struct partition *partition = container_of(link, struct partition, link);
+        if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
+            partition_tick(partition);
+        }
     }
+    worker->beat = beat;
     forward_tick(worker);
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
@@ -245,6 +251,7 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
     TRY(durable_mark_running(disk, node->config.data));
     TRY(open_state(node));
     TRY(load_configurations(node, recovery));
+    TRY(recovery_restart_logs(recovery, node->state, node->segments));
     return found_groups(node, recovery);
 }
 
@@ -611,7 +618,7 @@ static enum err stop_writing(struct node *node)
     background_free(node->background);
     log_writer_free(node->log_writer);
     state_writer_free(node->state_writer);
-    if (err == OK && !durable_covers(node->durable, node->state)) {
+    if (err == OK && !durable_covers(node->durable)) {
         err = ERR_TIMEOUT; /* something was applied after the last point: the next start replays */
     }
     if (err == OK) {

@@ -45,6 +45,7 @@ struct node_worker {
     struct log_batch *batch; /* what the turn has for the log */
     struct turn_hook turn_hook;
     struct timer tick;   /* of the groups */
+    int64_t beat;        /* number of the last half heartbeat in which leaders ticked */
     struct timer upkeep; /* passivation, chores */
     struct state_reader *reader;
     uint64_t reader_seq; /* commit_seq the snapshot is at; 0: none is open */

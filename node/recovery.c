@@ -191,6 +191,30 @@ static void on_entry(struct recovery *recovery, const struct segment_record *rec
                              bytes_of(mem_copy(record->payload.ptr, record->payload.len), record->payload.len)};
 }
 
+static void drop_entries(struct group_start *start)
+{
+    while (start->entries_len > 0) {
+        free((void *)(uintptr_t)start->entries[--start->entries_len].payload.ptr);
+    }
+}
+
+/* A group's log begins: after an install, or where older segments were dropped. Not so when it says what was
+ * read already. */
+static void on_last(struct recovery *recovery, const struct segment_record *record)
+{
+    struct group_start *start = &recovery->starts[record->group];
+    bool anew = record->kind == RECORD_LAST_ANEW;
+    if (!anew && record->index == recovery->last[record->group]) {
+        return;
+    }
+    start->runs_len = 0;
+    recovery->begin[record->group] = record->index;
+    recovery->begin_term[record->group] = record->term;
+    if (anew) {
+        drop_entries(start);
+    }
+}
+
 static void on_record(void *ctx, const struct segment_record *record)
 {
     struct recovery *recovery = ctx;
@@ -204,7 +228,7 @@ static void on_record(void *ctx, const struct segment_record *record)
         start->vote = record->index;
         return;
     case RECORD_ENTRY: on_entry(recovery, record); break;
-    case RECORD_LAST: start->runs_len = record->index == recovery->last[record->group] ? start->runs_len : 0; break;
+    case RECORD_LAST: on_last(recovery, record); break;
     case RECORD_SEGMENT:
     case RECORD_CLEAN:
     case RECORD_SEAL: return;
@@ -229,6 +253,43 @@ static enum err read_log(struct recovery *recovery)
         return OK;
     }
     return err;
+}
+
+/* The term of the newest applied entry, as the log has it; false when it is not there. */
+static bool logged_term(const struct recovery *recovery, unsigned group, uint64_t *out)
+{
+    const struct group_start *start = &recovery->starts[group];
+    if (start->runs_len > 0) {
+        *out = start->runs[start->runs_len - 1].term;
+        return true;
+    }
+    *out = recovery->begin_term[group];
+    return recovery->begin[group] == start->applied_index;
+}
+
+/* The state came from another replica, and nothing was applied since. The record of that follows the switch in
+ * the log, and entries follow the record: so a log that ends before, or goes on from another entry, was not told
+ * yet. One that has the very entry goes on from it, whether it was told or not. */
+static void settle_install(struct recovery *recovery, unsigned group)
+{
+    struct group_start *start = &recovery->starts[group];
+    uint64_t installed = recovery->books[group].installed_index, term;
+    if (installed > 0 && start->term < start->applied_term) {
+        start->term = start->applied_term; /* nobody was voted for in it: this node had not heard of it */
+        start->vote = 0;
+    }
+    if (installed == 0 || installed != start->applied_index) {
+        return;
+    }
+    bool known = logged_term(recovery, group, &term);
+    if (recovery->last[group] < installed || (known && term != start->applied_term)) {
+        drop_entries(start);
+        start->runs_len = 0;
+        start->first_index = installed + 1;
+        recovery->last[group] = installed;
+        recovery->last_term[group] = start->applied_term;
+        recovery->restart_log[group] = true;
+    }
 }
 
 /* What the state holds must be in the log: an applied entry was synced before it was applied. */
@@ -263,6 +324,9 @@ enum err recovery_run(struct recovery *recovery)
     recovery->last = mem_zalloc(count * sizeof *recovery->last);
     recovery->last_term = mem_zalloc(count * sizeof *recovery->last_term);
     recovery->highest_term = mem_zalloc(count * sizeof *recovery->highest_term);
+    recovery->begin = mem_zalloc(count * sizeof *recovery->begin);
+    recovery->begin_term = mem_zalloc(count * sizeof *recovery->begin_term);
+    recovery->restart_log = mem_zalloc(count * sizeof *recovery->restart_log);
     TRY(look(recovery));
     TRY(check_state(recovery));
     for (unsigned g = 0; g < count; g++) {
@@ -273,9 +337,52 @@ enum err recovery_run(struct recovery *recovery)
     TRY(read_log(recovery));
     for (unsigned g = 0; g < count; g++) {
         end_runs(&recovery->starts[g]);
+        settle_install(recovery, g);
     }
     check_log_fits(recovery);
     return OK;
+}
+
+static bool is_any_restarted(const struct recovery *recovery)
+{
+    for (unsigned g = 0; g < recovery->partitions; g++) {
+        if (recovery->restart_log[g]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err log_restarts(const struct recovery *recovery, struct segments *log)
+{
+    for (uint16_t g = 0; g < recovery->partitions; g++) {
+        const struct group_start *start = &recovery->starts[g];
+        struct segment_record state = {
+            .type = RECORD_HARD_STATE, .group = g, .term = start->term, .index = start->vote};
+        struct segment_record last = {
+            .type = RECORD_LAST, .group = g, .term = start->applied_term, .index = start->applied_index};
+        if (recovery->restart_log[g]) {
+            TRY(segments_add(log, &state));
+            TRY(segments_add(log, &last));
+        }
+    }
+    return segments_commit(log);
+}
+
+enum err recovery_restart_logs(struct recovery *recovery, struct state *state, struct segments *log)
+{
+    struct state_pin *pin;
+    if (!is_any_restarted(recovery)) {
+        return OK;
+    }
+    /* A log that begins anew must never meet a state from before the switch. The last run may have been killed
+     * with its last point before it. Nothing is written to the state before a point of this run is taken, so
+     * that this one need not be held. */
+    TRY(state_pin(state, &pin));
+    enum err err = state_pin_sync(pin);
+    err = err == OK ? durable_save(disk_posix(), recovery->data, "durable", recovery->partitions, pin) : err;
+    state_pin_free(pin);
+    return err == OK ? log_restarts(recovery, log) : err;
 }
 
 void recovery_close(struct recovery *recovery, bool payloads)
@@ -298,4 +405,7 @@ void recovery_close(struct recovery *recovery, bool payloads)
     free(recovery->last);
     free(recovery->last_term);
     free(recovery->highest_term);
+    free(recovery->begin);
+    free(recovery->begin_term);
+    free(recovery->restart_log);
 }

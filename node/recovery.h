@@ -40,17 +40,25 @@ struct recovery {
      * far back as the log has them without a gap. */
     struct group_start *starts;
     uint64_t *last, *last_term; /* a partition: what the log ends with */
-    uint64_t *highest_term;     /* a partition: of any record, also behind damage */
+    /* A partition: the state was installed from another replica, the log does not say so yet. It counts as
+     * beginning behind what is applied (starts, last are so already): recovery_restart_logs comes first. */
+    bool *restart_log;
+    uint64_t *highest_term; /* a partition: of any record, also behind damage */
     uint64_t records;
     bool clean; /* the log's last record says that the node stopped in order */
     char why[512];
     char log_dir[4096];
     size_t *caps, *run_caps;
+    uint64_t *begin, *begin_term; /* a partition: behind which entry what is known of the log begins */
 };
 
 /* Changes nothing. Damage is no error: it is told. Errors: ERR_IO: the directory cannot be read; why says
  * more. */
 enum err recovery_run(struct recovery *recovery) MUST_USE;
+/* Finishes, before anything else is written, the installs that were cut short between the switch in the state
+ * and the record of it in the log: the state is made a durable point, then the logs begin anew. Both are open,
+ * and used by nobody else. Errors: ERR_IO, ERR_DISK_FULL. */
+enum err recovery_restart_logs(struct recovery *recovery, struct state *state, struct segments *log) MUST_USE;
 /* Frees what was found; the entries' payloads too when payloads is set. */
 void recovery_close(struct recovery *recovery, bool payloads);
 

@@ -22,7 +22,7 @@ enum {
     PARTITIONS_MAX = 4096,
     VALUE_MAX = 64 << 20
 };
-static const char magic[] = "BLFRYBK1";
+static const char magic[] = "BLFRYBK2";
 _Static_assert(BACKUP_KEY_BYTES == crypto_secretstream_xchacha20poly1305_KEYBYTES, "the key is secretstream's");
 
 /* ---- writing ---- */

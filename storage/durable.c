@@ -181,7 +181,7 @@ static enum err take_point(struct durable *durable)
     size_t size = durable->partitions * sizeof *durable->applied;
     TRY(state_writer_pin(durable->states, &pin));
     state_drop_dead_readers(state_pin_state(pin)); /* a backup's process that was killed would keep pages for ever */
-    if (durable->any && memcmp(state_pin_applied(pin), durable->applied, size) == 0) {
+    if (durable->any && state_pin_txn(pin) == state_pin_txn(durable->pin)) {
         state_pin_free(pin); /* nothing happened since the last point */
         return OK;
     }
@@ -293,14 +293,9 @@ void durable_stop(struct durable *durable)
     CHECK(pthread_join(durable->thread, NULL) == 0);
 }
 
-bool durable_covers(const struct durable *durable, const struct state *state)
+bool durable_covers(const struct durable *durable)
 {
-    for (unsigned p = 0; p < durable->partitions; p++) {
-        if (state_partition(state, p)->applied_index != durable->applied[p]) {
-            return false;
-        }
-    }
-    return true;
+    return durable->any && state_pin_is_newest(durable->pin);
 }
 
 void durable_free(struct durable *durable)

@@ -57,7 +57,7 @@ bool durable_failed(const struct durable *durable);
 /* Joins the thread: no further points. */
 void durable_stop(struct durable *durable);
 /* Is everything in the state part of the last point? After the writers have ended. */
-bool durable_covers(const struct durable *durable, const struct state *state);
+bool durable_covers(const struct durable *durable);
 /* Releases the pin; the state must still be open. */
 void durable_free(struct durable *durable);
 

@@ -81,10 +81,10 @@ static void note_entry(const struct segment_index *index, struct group_runs *gro
     group->last = run.first;
 }
 
-/* What a segment begins with says nothing new; in a new log it says that a group begins elsewhere. */
-static void note_last(struct group_runs *group, uint64_t last)
+/* What a segment begins with says nothing new; where the oldest was dropped, that a group begins elsewhere. */
+static void note_last(struct group_runs *group, uint64_t last, bool anew)
 {
-    if (group->last != last) {
+    if (group->last != last || anew) {
         cut(group, 0);
         group->last = last;
     }
@@ -101,7 +101,7 @@ void segment_index_add(struct segment_index *index, uint64_t number, uint64_t at
         if (header.type == RECORD_ENTRY) {
             note_entry(index, &index->list[header.group], (struct run){header.index, number, at + offset});
         } else if (header.type == RECORD_LAST) {
-            note_last(&index->list[header.group], header.index);
+            note_last(&index->list[header.group], header.index, header.kind == RECORD_LAST_ANEW);
         }
     }
     index->newest = number;

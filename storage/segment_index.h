@@ -2,9 +2,9 @@
  *
  * Per group a list of runs: from its first entry on, up to the run behind it, the group's entries
  * stand behind each other in one file, others' between them. A run begins with a file, where an
- * entry replaces others (the runs beyond are forgotten), and every 64 KiB of file, or 4 KiB times
- * the number of groups where that is more: so runs take at most 6 MiB of memory a GiB of log (twice
- * that while a list grows), and one more for each replacement, of which a change of leaders makes one.
+ * entry replaces others (the runs beyond are forgotten; all of them where its log begins anew), and every 64 KiB of
+ * file, or 4 KiB times the number of groups where that is more: so runs take at most 6 MiB of memory a GiB of log
+ * (twice that while a list grows), and one more for each replacement, of which a change of leaders makes one.
  *
  * Knows synced entries alone. Safe on any thread: a short lock of its own. */
 #ifndef BELFRY_STORAGE_SEGMENT_INDEX_H

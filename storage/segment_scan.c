@@ -100,11 +100,19 @@ static struct segment_record record_of(const struct cursor *cursor, const struct
                                    .payload = bytes_of(cursor->data + at + sizeof *header, header->length)};
 }
 
+static bool is_anew(uint8_t type, uint8_t kind)
+{
+    return type == RECORD_LAST && kind == RECORD_LAST_ANEW;
+}
+
 static void note(struct segment_scan *scan, const struct segment_record *record)
 {
     uint64_t *file_last = &scan->files[scan->files_len - 1].last[record->group];
     if (record->type == RECORD_ENTRY && record->index > *file_last) {
         *file_last = record->index;
+    }
+    for (size_t i = 0; is_anew(record->type, record->kind) && i < scan->files_len; i++) {
+        scan->files[i].last[record->group] = 0;
     }
     if (record->type == RECORD_ENTRY || record->type == RECORD_LAST) {
         scan->last_index[record->group] = record->index;
@@ -167,7 +175,8 @@ static enum err read_records(struct cursor *cursor)
             return damage(cursor, "batch numbers go backwards, or beyond all bounds");
         }
         /* Whatever the segments before held at their ends must have been read. */
-        if (header.type == RECORD_LAST && scan->files_len > 1 && header.index != scan->last_index[header.group]) {
+        if (header.type == RECORD_LAST && !is_anew(header.type, header.kind) && scan->files_len > 1 &&
+            header.index != scan->last_index[header.group]) {
             return damage(cursor, "entries of the segment before are missing");
         }
         take(cursor, &header);
@@ -223,8 +232,8 @@ static enum err count_preamble(const struct cursor *cursor, size_t *out)
     *out = 0;
     for (size_t at = 0; *out < record_preamble(cursor->scan->groups) && whole_at(cursor, at, &header); (*out)++) {
         size_t place = *out - 1;
-        bool fits = *out == 0 ||
-                    (header.type == (place % 2 == 0 ? RECORD_HARD_STATE : RECORD_LAST) && header.group == place / 2);
+        bool fits = *out == 0 || (header.type == (place % 2 == 0 ? RECORD_HARD_STATE : RECORD_LAST) &&
+                                  header.group == place / 2 && !is_anew(header.type, header.kind));
         if (!fits) {
             return damage(cursor, "the records a segment begins with are others");
         }

@@ -6,7 +6,7 @@
 
 struct segment_file {
     uint64_t number;
-    uint64_t *last; /* per group: the highest entry index in it, 0 when none */
+    uint64_t *last; /* per group: the highest entry index in it that is not void, 0 when none */
     uint64_t bytes; /* in use */
 };
 

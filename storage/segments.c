@@ -40,6 +40,7 @@ struct segments {
     size_t last_at; /* where the batch's last record starts in buf */
     uint64_t *last_index, *last_term;
     uint64_t *hard_term, *hard_vote;
+    bool *anew, any_anew; /* per group: its log begins anew in the batch being built */
     bool failed;
     atomic_bool stopping;
 };
@@ -62,6 +63,9 @@ static void note(struct segments *log, const struct segment_record *record)
         if (record->index > log->newest_last[record->group]) {
             log->newest_last[record->group] = record->index;
         }
+    } else if (record->type == RECORD_LAST && record->kind == RECORD_LAST_ANEW) {
+        log->newest_last[record->group] = 0;
+        log->anew[record->group] = log->any_anew = true;
     }
     if (record->type == RECORD_ENTRY || record->type == RECORD_LAST) {
         log->last_index[record->group] = record->index;
@@ -133,6 +137,20 @@ static enum err zero_tail(struct segments *log)
     return err;
 }
 
+/* What older segments hold of a group that began anew is not needed: now that this is synced. */
+static void forget_void(struct segments *log)
+{
+    CHECK(pthread_mutex_lock(&log->mutex) == 0);
+    for (unsigned group = 0; group < log->options.groups; group++) {
+        for (size_t i = 0; i + 1 < log->list_len && log->anew[group]; i++) {
+            log->list[i].last[group] = 0;
+        }
+        log->anew[group] = false;
+    }
+    CHECK(pthread_mutex_unlock(&log->mutex) == 0);
+    log->any_anew = false;
+}
+
 static enum err flush(struct segments *log)
 {
     if (log->buf.len == 0) {
@@ -148,6 +166,9 @@ static enum err flush(struct segments *log)
     CHECK(pthread_mutex_lock(&log->mutex) == 0);
     log->list[log->list_len - 1].bytes = log->at;
     CHECK(pthread_mutex_unlock(&log->mutex) == 0);
+    if (log->any_anew) {
+        forget_void(log);
+    }
     log->batch++;
     return OK;
 }
@@ -393,7 +414,9 @@ enum err segments_add(struct segments *log, const struct segment_record *record)
         TRY(fail(log, roll(log)));
         CHECK(log->at + log->buf.len + size <= log->size);
     }
-    add_raw(log, record);
+    struct segment_record added = *record;
+    added.kind = record->type == RECORD_LAST ? RECORD_LAST_ANEW : record->kind;
+    add_raw(log, &added);
     return OK;
 }
 
@@ -521,6 +544,7 @@ enum err segments_continue(const struct segments_options *options, struct segmen
     log->last_term = mem_zalloc(size);
     log->hard_term = mem_zalloc(size);
     log->hard_vote = mem_zalloc(size);
+    log->anew = mem_zalloc(options->groups * sizeof *log->anew);
     adopt(log, scan);
     enum err err = make_directory(log);
     if (err == OK) {
@@ -567,6 +591,7 @@ void segments_close(struct segments *log)
     free(log->last_term);
     free(log->hard_term);
     free(log->hard_vote);
+    free(log->anew);
     buf_free(&log->buf);
     (void)pthread_mutex_destroy(&log->mutex);
     (void)pthread_mutex_destroy(&log->making);

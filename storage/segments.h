@@ -21,15 +21,19 @@
 enum segment_record_type {
     RECORD_SEGMENT = 1, /* opens a segment: index = its number, term = size of the file */
     RECORD_HARD_STATE,  /* index = the replica voted for, or 0 */
-    RECORD_LAST,        /* index, term of the group's last entry when the segment was opened */
+    RECORD_LAST,        /* index, term of the group's last entry when the segment was opened; or see below */
     RECORD_ENTRY,       /* a log entry; an index at or below the last one replaces what follows */
     RECORD_CLEAN,       /* the node stopped in order */
     RECORD_SEAL         /* written when the log goes idle: what stands before it was synced */
 };
 
+/* Kind of a RECORD_LAST: 0 where a segment is opened. What segments_add is given gets this one: the group's log
+ * begins anew behind index; all of the group that stands before is void, also entries of a higher index. */
+enum { RECORD_LAST_ANEW = 1 };
+
 struct segment_record {
     uint8_t type;
-    uint8_t kind; /* of an entry: as the consensus engine names it */
+    uint8_t kind; /* of an entry: as the consensus engine names it; of RECORD_LAST: see above */
     uint16_t group;
     uint64_t index, term;
     struct bytes payload;
@@ -90,7 +94,7 @@ enum err segments_read(struct segments *log, uint16_t group, uint64_t first, siz
                        void (*each)(void *ctx, const struct segment_record *record), void *ctx) MUST_USE;
 /* Any thread: the oldest entry of the group that can be read; all from there to its last can be. Its
  * last synced entry + 1 when none can: 1 in an empty log. Falls only when entries are replaced from
- * below it on. */
+ * below it on, or the group's log begins anew. */
 uint64_t segments_first(struct segments *log, uint16_t group);
 
 /* How many segment files there are; any thread. */

@@ -5,8 +5,11 @@
  * Each partition has one bookkeeping row (struct state_partition) that is written in the same
  * transaction as the rows it speaks of: applied index, set hash, counts.
  *
+ * A partition has two slots: one is live, in the other, the stage, the rows of another replica are put
+ * together in as many transactions as it takes; then the stage becomes live in one.
+ *
  * The environment is opened MDB_NOSYNC: a process crash loses nothing, an OS crash takes it back
- * to the newest durable point (durable.h). The only code that sees lmdb.h. */
+ * to the newest durable point (durable.h). Its files alone (state_inner.h) see lmdb.h. */
 #ifndef BELFRY_STORAGE_STATE_H
 #define BELFRY_STORAGE_STATE_H
 
@@ -20,13 +23,14 @@ struct state_partition {
     uint64_t stamped_index;        /* the first entry stamped with it */
     uint64_t set_hash;             /* sum of the checksums of all rows */
     uint64_t counts[STATE_TABLES]; /* rows a table */
+    uint64_t installed_index;      /* rows up to there came from another replica, not from this node's log; 0: never */
 };
 
 struct state;
 
 struct state_options {
     const char *dir;      /* made when missing */
-    unsigned partitions;  /* numbers are below this */
+    unsigned partitions;  /* numbers are below this, and this below 0x7FFF */
     uint64_t map_bytes;   /* address space */
     uint64_t quota_bytes; /* of the file; 0: none */
     bool read_only;       /* for readers of another process than the one that writes */
@@ -52,6 +56,13 @@ enum err state_begin(struct state *state) MUST_USE;
 struct rows *state_rows(struct state *state, unsigned partition);
 /* Change it before commit: applied index and stamped time are the writer's to set. */
 struct state_partition *state_partition_edit(struct state *state, unsigned partition);
+/* The rows of the partition's stage. What it has of its own bookkeeping is kept likewise, also by a restart. */
+struct rows *state_stage_rows(struct state *state, unsigned partition);
+/* Erases up to limit rows of the stage; *out_done: nothing is left of it. */
+enum err state_stage_clear(struct state *state, unsigned partition, size_t limit, bool *out_done) MUST_USE;
+/* The stage is live from here on, with that bookkeeping (and installed_index = applied_index); what was live
+ * is the stage, to be cleared. ERR_CORRUPT, and nothing is changed: its counts or set hash are others. */
+enum err state_stage_switch(struct state *state, unsigned partition, const struct state_partition *book) MUST_USE;
 /* Writes the bookkeeping rows of the partitions edited, and commits. */
 enum err state_commit(struct state *state) MUST_USE;
 void state_abort(struct state *state);
@@ -82,6 +93,9 @@ void state_pin_free(struct state_pin *pin);
 struct state *state_pin_state(const struct state_pin *pin);
 /* On any thread: everything the pin refers to reaches the disk. */
 enum err state_pin_sync(struct state_pin *pin) MUST_USE;
+/* Which transaction it pinned; and that nothing was committed since. */
+uint64_t state_pin_txn(const struct state_pin *pin);
+bool state_pin_is_newest(const struct state_pin *pin);
 struct bytes state_pin_meta(const struct state_pin *pin); /* STATE_META_BYTES */
 const uint64_t *state_pin_applied(const struct state_pin *pin);
 /* How long the file was when it was synced; it never shrinks. */

@@ -1,5 +1,6 @@
 /* Is the state file whole? Reads all of it without LMDB (tree.h), every row with its checksum, and
- * compares each partition's rows with its bookkeeping row: their number a table and their set hash.
+ * compares each partition's rows with its bookkeeping row: their number a table and their set hash. Those
+ * of the live slots, that is: of what a stage holds the checksums alone are looked at.
  * Nothing writes to the file meanwhile, and nothing is changed. */
 #ifndef BELFRY_STORAGE_STATE_CHECK_H
 #define BELFRY_STORAGE_STATE_CHECK_H
@@ -13,7 +14,7 @@ struct state_check {
     struct bytes meta; /* empty, or the meta page of a durable point: the state as of then */
     /* Every fault; partition -1: of the file as a whole, LMDB must not open it. */
     void (*fault)(void *ctx, int partition, const char *text);
-    /* NULL, or every row that is good, bookkeeping excluded. */
+    /* NULL, or every row of a live slot that is good, bookkeeping excluded. */
     void (*row)(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value);
     void *ctx;
     /* Found: */

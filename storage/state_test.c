@@ -241,6 +241,29 @@ static void test_a_durable_point_survives_any_mixture_of_later_pages(void **unus
     }
 }
 
+/* LMDB leaves such a value in the pages of the longer one. */
+static void test_a_long_value_made_shorter_in_its_transaction_is_whole(void **unused)
+{
+    (void)unused;
+    static const char value[20000] = "long";
+    const size_t lengths[] = {20000, 9000, 3000, 10, 0};
+    fresh_dir();
+    struct state *state = open_state();
+    for (size_t from = 0; from < 4; from++) {
+        for (size_t to = from; to < 5; to++) {
+            char key[2] = {(char)from, (char)to};
+            assert_int_equal(state_begin(state), OK);
+            struct rows *rows = state_rows(state, 1);
+            assert_int_equal(rows_put(rows, 1, bytes_of(key, 2), bytes_of(value, lengths[from])), OK);
+            assert_int_equal(rows_put(rows, 1, bytes_of(key, 2), bytes_of(value, lengths[to])), OK);
+            assert_int_equal(state_commit(state), OK);
+            assert_whole();
+        }
+    }
+    state_close(state);
+    remove_dir();
+}
+
 static void test_a_flipped_bit_in_a_value_is_never_read(void **unused)
 {
     (void)unused;
@@ -329,6 +352,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_behave_as_the_model),
         cmocka_unit_test(test_a_durable_point_survives_any_mixture_of_later_pages),
+        cmocka_unit_test(test_a_long_value_made_shorter_in_its_transaction_is_whole),
         cmocka_unit_test(test_a_flipped_bit_in_a_value_is_never_read),
         cmocka_unit_test(test_a_flipped_bit_anywhere_is_found_or_means_nothing),
     };

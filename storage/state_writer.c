@@ -12,7 +12,8 @@ struct state_writer {
     struct state_writer_options options;
     pthread_mutex_t mutex;
     pthread_cond_t wake, pinned;
-    struct list queue;
+    struct list queue, jobs;
+    uint64_t submitted, taken; /* batches, in all */
     bool stopping, stopped;
     bool pin_wanted;
     struct state_pin *pin;
@@ -91,75 +92,135 @@ static bool is_stopping(struct state_writer *writer)
     return stopping;
 }
 
-static void run_batches(struct state_writer *writer, struct list *batches)
+/* One transaction's worth of work: batches, or a job. */
+struct work {
+    struct list batches;
+    struct state_job *job; /* or NULL */
+    bool refused;          /* by the job: the state is well, nothing of it was changed */
+};
+
+static enum err try_job(struct state_writer *writer, struct work *work)
+{
+    struct state *state = writer->options.state;
+    work->refused = false;
+    TRY(state_begin(state));
+    enum err err = work->job->run(work->job->ctx, state);
+    if (err != OK) {
+        state_abort(state);
+        work->refused = err != ERR_DISK_FULL;
+        return err;
+    }
+    return state_commit(state);
+}
+
+static enum err try_work(struct state_writer *writer, struct work *work)
+{
+    return work->job != NULL ? try_job(writer, work) : apply_all(writer, &work->batches);
+}
+
+static enum err try_again(struct state_writer *writer, struct work *work)
+{
+    drop_outcomes(writer, &work->batches);
+    pause_ms(RETRY_MS);
+    return try_work(writer, work);
+}
+
+static enum err do_work(struct state_writer *writer, struct work *work)
+{
+    enum err err = (enum err)atomic_load(&writer->stats.err);
+    if (err != OK && err != ERR_DISK_FULL) {
+        return err;
+    }
+    err = try_work(writer, work);
+    if (err == ERR_IO) {
+        /* A full disk shows as a short write too; nothing was committed, so once more is safe. */
+        err = try_again(writer, work);
+    }
+    while (err == ERR_DISK_FULL && !is_stopping(writer)) {
+        atomic_store(&writer->stats.err, (int)err);
+        err = try_again(writer, work);
+    }
+    if (err == ERR_DISK_FULL) {
+        err = ERR_SHUTTING_DOWN; /* given up: what comes after must not be applied either */
+    }
+    atomic_store(&writer->stats.err, work->refused ? OK : (int)err);
+    return err;
+}
+
+static void count(struct state_writer *writer, int64_t start_ns)
+{
+    struct state_writer_stats *stats = &writer->stats;
+    uint64_t ns = (uint64_t)(clock_boot_ns(writer->options.clock) - start_ns);
+    atomic_fetch_add_explicit(&stats->commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->ns, ns, memory_order_relaxed);
+    if (ns > atomic_load_explicit(&stats->ns_max, memory_order_relaxed)) {
+        atomic_store_explicit(&stats->ns_max, ns, memory_order_relaxed);
+    }
+}
+
+static void run_work(struct state_writer *writer, struct work *work)
 {
     int64_t start = clock_boot_ns(writer->options.clock);
-    enum err err = (enum err)atomic_load(&writer->stats.err);
-    if (err == OK || err == ERR_DISK_FULL) {
-        err = apply_all(writer, batches);
-        if (err == ERR_IO) {
-            /* A full disk shows as a short write too; nothing was committed, so once more is safe. */
-            drop_outcomes(writer, batches);
-            pause_ms(RETRY_MS);
-            err = apply_all(writer, batches);
-        }
-        while (err == ERR_DISK_FULL && !is_stopping(writer)) {
-            atomic_store(&writer->stats.err, (int)err);
-            drop_outcomes(writer, batches);
-            pause_ms(RETRY_MS);
-            err = apply_all(writer, batches);
-        }
-        if (err == ERR_DISK_FULL) {
-            err = ERR_SHUTTING_DOWN; /* given up: what comes after must not be applied either */
-        }
-        atomic_store(&writer->stats.err, (int)err);
-    }
+    enum err err = do_work(writer, work);
     if (err != OK) {
-        drop_outcomes(writer, batches);
+        drop_outcomes(writer, &work->batches);
     } else {
         writer->options.committed(writer->options.ctx, writer->options.state);
     }
-    uint64_t ns = (uint64_t)(clock_boot_ns(writer->options.clock) - start);
-    atomic_fetch_add_explicit(&writer->stats.commits, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&writer->stats.ns, ns, memory_order_relaxed);
-    if (ns > atomic_load_explicit(&writer->stats.ns_max, memory_order_relaxed)) {
-        atomic_store_explicit(&writer->stats.ns_max, ns, memory_order_relaxed);
+    count(writer, start);
+    if (work->job != NULL) {
+        work->job->err = err;
+        work->job->done(work->job);
     }
-    for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
+    for (struct list *link = list_pop(&work->batches); link != NULL; link = list_pop(&work->batches)) {
         struct apply_batch *batch = container_of(link, struct apply_batch, link);
         batch->err = err;
         batch->done(batch);
     }
 }
 
-/* With the mutex held: what waits, up to a bound that keeps transactions short. */
-static void take_batches(struct state_writer *writer, struct list *out)
+static bool is_idle(const struct state_writer *writer)
+{
+    return list_empty(&writer->queue) && list_empty(&writer->jobs);
+}
+
+/* With the mutex held: the job whose turn it is, or batches, up to a bound that keeps transactions short
+ * and to the next job's turn. */
+static void take_work(struct state_writer *writer, struct work *out)
 {
     size_t entries = 0;
-    while (!list_empty(&writer->queue) && entries < LIMIT_APPLY_BATCH) {
+    const struct state_job *next =
+        list_empty(&writer->jobs) ? NULL : container_of(writer->jobs.next, struct state_job, link);
+    *out = (struct work){0};
+    list_init(&out->batches);
+    if (next != NULL && next->turn == writer->taken) {
+        out->job = container_of(list_pop(&writer->jobs), struct state_job, link);
+        return;
+    }
+    while (!list_empty(&writer->queue) && entries < LIMIT_APPLY_BATCH && (next == NULL || writer->taken < next->turn)) {
         struct list *link = list_pop(&writer->queue);
         entries += container_of(link, struct apply_batch, link)->len;
-        list_add_tail(out, link);
+        list_add_tail(&out->batches, link);
+        writer->taken++;
     }
 }
 
 static void *writer_main(void *arg)
 {
     struct state_writer *writer = arg;
-    struct list batches;
-    list_init(&batches);
+    struct work work;
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
-    while (!writer->stopping || !list_empty(&writer->queue)) {
+    while (!writer->stopping || !is_idle(writer)) {
         if (writer->pin_wanted) {
             make_pin(writer);
         }
-        if (list_empty(&writer->queue)) {
+        if (is_idle(writer)) {
             CHECK(pthread_cond_wait(&writer->wake, &writer->mutex) == 0);
             continue;
         }
-        take_batches(writer, &batches);
+        take_work(writer, &work);
         CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
-        run_batches(writer, &batches);
+        run_work(writer, &work);
         CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     }
     writer->stopped = true;
@@ -173,6 +234,7 @@ struct state_writer *state_writer_new(const struct state_writer_options *options
     struct state_writer *writer = mem_zalloc(sizeof *writer);
     writer->options = *options;
     list_init(&writer->queue);
+    list_init(&writer->jobs);
     CHECK(pthread_mutex_init(&writer->mutex, NULL) == 0);
     CHECK(pthread_cond_init(&writer->wake, NULL) == 0);
     CHECK(pthread_cond_init(&writer->pinned, NULL) == 0);
@@ -197,6 +259,16 @@ void state_writer_submit(struct state_writer *writer, struct apply_batch *batch)
 {
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     list_add_tail(&writer->queue, &batch->link);
+    writer->submitted++;
+    CHECK(pthread_cond_signal(&writer->wake) == 0);
+    CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+}
+
+void state_writer_run(struct state_writer *writer, struct state_job *job)
+{
+    CHECK(pthread_mutex_lock(&writer->mutex) == 0);
+    job->turn = writer->submitted;
+    list_add_tail(&writer->jobs, &job->link);
     CHECK(pthread_cond_signal(&writer->wake) == 0);
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
 }

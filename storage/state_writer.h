@@ -29,6 +29,18 @@ struct apply_batch {
     void (*done)(struct apply_batch *batch);
 };
 
+/* Something else to be done to the state, in a transaction of its own: in steps that are short, for nothing
+ * is applied meanwhile. Owned by the submitter again when done is called, on the writer's thread. */
+struct state_job {
+    struct list link;
+    uint64_t turn; /* the writer's: of so many batches submitted before */
+    /* OK commits, anything else aborts; ERR_DISK_FULL and ERR_IO are tried again: it is called again then. */
+    enum err (*run)(void *ctx, struct state *state);
+    void *ctx;
+    enum err err; /* set before done: OK: committed; what run returned; or why it could not be committed */
+    void (*done)(struct state_job *job);
+};
+
 struct state_writer_options {
     struct state *state;
     struct clock *clock;
@@ -36,7 +48,7 @@ struct state_writer_options {
      * again for the same entry then (an outcome made before is dropped with drop). */
     enum err (*apply)(void *ctx, struct state *state, uint16_t group, struct apply_entry *entry);
     void (*drop)(void *ctx, struct apply_entry *entry);
-    /* After each commit, before the batches' done: for whoever waits for the applied index. */
+    /* After each commit, before the batches' or the job's done: for whoever waits for the applied index. */
     void (*committed)(void *ctx, struct state *state);
     void *ctx;
 };
@@ -54,6 +66,8 @@ struct state_writer *state_writer_new(const struct state_writer_options *options
 void state_writer_free(struct state_writer *writer);
 /* Any thread. */
 void state_writer_submit(struct state_writer *writer, struct apply_batch *batch);
+/* Any thread: runs it when the batches submitted before are applied, and before those that follow. */
+void state_writer_run(struct state_writer *writer, struct state_job *job);
 /* Any thread but the writer's: pins the newest commit. Blocks until the writer is between
  * transactions. Errors: ERR_IO, ERR_SHUTTING_DOWN. */
 enum err state_writer_pin(struct state_writer *writer, struct state_pin **out) MUST_USE;

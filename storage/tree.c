@@ -195,11 +195,16 @@ static bool big_value(struct walk *walk, uint64_t page, size_t len, struct bytes
     if (!read_pages(walk, page, count, to)) {
         return false;
     }
-    if (get64(to) != page || get16(to + 10) != OVERFLOW || get32(to + 12) != count) {
+    /* More pages than it takes: a longer value was overwritten by it within one transaction. */
+    uint64_t pages = get32(to + 12);
+    if (get64(to) != page || get16(to + 10) != OVERFLOW || pages < count) {
         fault(walk, "page %llu (overflow): its header is damaged", (unsigned long long)page);
         return false;
     }
-    walk->seen.overflow += count;
+    if (pages > count && !claim(walk, page + count, pages - count, "overflow")) {
+        return false;
+    }
+    walk->seen.overflow += pages;
     *out = bytes_of(to + HEAD, len);
     return true;
 }

@@ -11,7 +11,7 @@
 
 enum { FILE_MAX = 1 << 17 };
 static const uint8_t key[BACKUP_KEY_BYTES] = {7};
-static const char magic[] = "BLFRYBK1";
+static const char magic[] = "BLFRYBK2";
 static char path[64];
 
 static void seal(struct bytes plain, struct buf *out)
