@@ -393,7 +393,7 @@ void partition_init(struct partition *partition, struct node *node, unsigned num
     partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
     atomic_init(&partition->lease_end_ns, INT64_MIN);
     atomic_init(&partition->confirmed_ns, INT64_MIN);
-    atomic_init(&partition->contact_ns, INT64_MIN);
+    atomic_init(&partition->contact_ns, INT64_MIN / 2); /* a time can be taken from it */
 }
 
 enum err partition_open(struct partition *partition, const struct group_start *start)
@@ -434,14 +434,23 @@ void partition_close(struct partition *partition)
     free(partition->proposals);
 }
 
-/* A leader knows of itself; a follower has heard of a commit index, and applied it. */
+/* A leader knows of itself; a follower has heard of a commit index, and applied it. What was known stays known: who
+ * begins or ends to lead has not been out of contact. */
 static void publish_contact(struct partition *partition)
 {
     uint64_t commit = group_commit_index(partition->group);
+    int64_t known_ns = atomic_load_explicit(&partition->contact_ns, memory_order_relaxed), ns = INT64_MIN;
     if (group_is_leader(partition->group)) {
-        atomic_store_explicit(&partition->contact_ns, group_confirmed_ns(partition->group), memory_order_relaxed);
+        ns = group_confirmed_ns(partition->group);
     } else if (atomic_load_explicit(&partition->applied, memory_order_relaxed) >= commit) {
-        atomic_store_explicit(&partition->contact_ns, group_heard_ns(partition->group), memory_order_relaxed);
+        ns = group_heard_ns(partition->group);
+    }
+    if (known_ns == INT64_MAX && ns != INT64_MAX) {
+        ns = clock_boot_ns(partition->node->clock); /* the sole voter until now */
+        known_ns = INT64_MIN;
+    }
+    if (ns > known_ns) {
+        atomic_store_explicit(&partition->contact_ns, ns, memory_order_relaxed);
     }
 }
 

@@ -34,12 +34,17 @@ class Node:
         self.process = None
         self.port = None
 
-    def start(self, *flags, timeout=30):
+    def launch(self, *flags):
+        """Starts it without waiting; gives the place in its log from which this run writes."""
         self.log = open(os.path.join(self.dir, "log"), "ab")
         at = self.log.tell()
         self.process = subprocess.Popen(
             [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", self.listen, "--peer-listen", self.peer_listen, *CHEAP, *self.flags, *flags],
             stderr=self.log, stdout=self.log)
+        return at
+
+    def start(self, *flags, timeout=30):
+        at = self.launch(*flags)
         until = time.monotonic() + timeout * SLOW
         while time.monotonic() < until:
             text = self.log_text()[at:]
