@@ -76,6 +76,7 @@ static bool add_one(const struct placement *placement, struct group_members *out
     return false;
 }
 
+/* By number: one more, or one less. */
 static bool change_role(const struct placement *placement, struct group_members *out)
 {
     unsigned voters = count_voters(placement->current), target = placement_voters(placement->current->len);
@@ -95,13 +96,43 @@ static bool change_role(const struct placement *placement, struct group_members 
     return false;
 }
 
+/* As in wanted: all groups have the same voters in the end, so that any node may lead any of them. */
+static enum placement_step follow_role(const struct placement *placement, struct group_members *out)
+{
+    bool self_goes = false;
+    *out = *placement->current;
+    for (unsigned role = GROUP_VOTER + 1; role-- > GROUP_LEARNER;) { /* promotions first */
+        for (unsigned i = 0; i < out->len; i++) {
+            struct group_member *member = &out->list[i];
+            const struct group_member *wanted = group_members_find(placement->wanted, member->replica);
+            if (wanted == NULL || wanted->role != role || member->role == role) {
+                continue;
+            }
+            if (role == GROUP_LEARNER && member->replica == placement->self) {
+                self_goes = true;
+            } else if (role == GROUP_LEARNER ? count_voters(out) > placement_voters(out->len)
+                                             : placement->is_ready(placement->ctx, member->replica)) {
+                member->role = (uint8_t)role;
+                return PLACEMENT_CHANGE;
+            }
+        }
+    }
+    return self_goes ? PLACEMENT_HAND_OVER : PLACEMENT_NOTHING;
+}
+
 enum placement_step placement_next(const struct placement *placement, struct group_members *out)
 {
     enum placement_step step = remove_one(placement, out);
     if (step != PLACEMENT_NOTHING) {
         return step;
     }
-    return add_one(placement, out) || change_role(placement, out) ? PLACEMENT_CHANGE : PLACEMENT_NOTHING;
+    if (add_one(placement, out)) {
+        return PLACEMENT_CHANGE;
+    }
+    if (placement->follows_roles) {
+        return follow_role(placement, out);
+    }
+    return change_role(placement, out) ? PLACEMENT_CHANGE : PLACEMENT_NOTHING;
 }
 
 /* ---- leaders ---- */

@@ -11,11 +11,12 @@ unsigned placement_voters(unsigned members);
 void placement_found(struct group_members *members);
 
 /* What shall be done next so that a group's members become the wanted ones, with as many voters as there
- * should be. Roles in wanted mean nothing. */
+ * should be. The system group's roles are decided by their number; the others' follow those in wanted. */
 enum placement_step { PLACEMENT_NOTHING, PLACEMENT_CHANGE, PLACEMENT_HAND_OVER };
 struct placement {
     const struct group_members *current, *wanted;
-    uint64_t self; /* who leads and asks */
+    uint64_t self;      /* who leads and asks */
+    bool follows_roles; /* not the system group */
     /* A learner that has nearly all of the log and is reached; a voter that is reached. */
     bool (*is_ready)(void *ctx, uint64_t replica);
     void *ctx;

@@ -272,7 +272,7 @@ struct node_view {
 static void view_node(struct node *node, const struct group_member *member, struct node_view *out)
 {
     struct statuses *statuses = node->statuses;
-    *out = (struct node_view){.role = member->role == GROUP_VOTER ? "voter" : "learner"};
+    *out = (struct node_view){.role = members_votes_everywhere(node, member->replica) ? "voter" : "learner"};
     if (!peers_name(node->peers, member->replica, out->id)) {
         (void)snprintf(out->id, sizeof out->id, "replica %016llx", (unsigned long long)member->replica);
     }

@@ -7,7 +7,7 @@
 #include "node/install_wire.h"
 #include "node/peers.h"
 
-enum { CLEAR_ROWS = 2000, JOBS_MAX = 4, GIVE_UP_MS = 20000 };
+enum { CLEAR_ROWS = 2000, JOBS_MAX = 16 /* more than the window of a sender */, GIVE_UP_MS = 20000 };
 
 enum phase {
     PHASE_CLEARS,   /* what an earlier attempt left is erased */

@@ -33,6 +33,7 @@ struct members {
     bool retired;              /* this node is one that was removed */
     struct {
         uint64_t replicas[GROUP_MEMBERS_MAX];
+        uint8_t roles[GROUP_MEMBERS_MAX];
         unsigned len;
     } * groups; /* of every partition, as known here */
     struct joining joining[JOINING_MAX];
@@ -275,6 +276,7 @@ static void publish_group(struct node *node, const struct partition *partition)
     node->members->groups[partition->number].len = current.len;
     for (unsigned i = 0; i < current.len; i++) {
         node->members->groups[partition->number].replicas[i] = current.list[i].replica;
+        node->members->groups[partition->number].roles[i] = current.list[i].role;
     }
     unlock(node->members);
     for (unsigned i = 0; i < current.len; i++) {
@@ -358,7 +360,7 @@ static void tend_group(struct look_at *at, struct rows *rows)
     } else {
         known = wanted_elsewhere(node->members, rows, &wanted);
     }
-    struct placement placement = {&current, &wanted, node->replica, is_ready, at};
+    struct placement placement = {&current, &wanted, node->replica, partition->number != 0, is_ready, at};
     enum placement_step step =
         known && !group_is_changing(partition->group) ? placement_next(&placement, &next) : PLACEMENT_NOTHING;
     if (step == PLACEMENT_CHANGE) {
@@ -418,6 +420,20 @@ void members_tend(struct node_worker *worker)
             tend_group(&at, rows);
         }
     }
+}
+
+bool members_votes_everywhere(struct node *node, uint64_t replica)
+{
+    struct members *members = node->members;
+    unsigned votes = 0;
+    lock(members);
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        for (unsigned i = 0; i < members->groups[p].len; i++) {
+            votes += members->groups[p].replicas[i] == replica && members->groups[p].roles[i] == GROUP_VOTER;
+        }
+    }
+    unlock(members);
+    return votes == node->partitions_len;
 }
 
 bool members_is_retired(struct members *members)

@@ -20,6 +20,8 @@ void members_tend(struct node_worker *worker);
 void members_on_join(struct node_worker *worker, const struct link_hello *from, struct bytes body);
 /* The cluster's membership as this node knows it. Any thread. */
 void members_list(struct members *members, struct group_members *out);
+/* It is a voter of every partition, as known here. Any thread. */
+bool members_votes_everywhere(struct node *node, uint64_t replica);
 /* This node was removed from the cluster. Any thread. */
 bool members_is_retired(struct members *members);
 /* This node leads nothing any more, and is not led to. Any thread. */

@@ -120,7 +120,7 @@ class Cluster:
             if time.monotonic() > until:
                 ready = ["%d: %s" % (i, self.get(i, "/readyz?verbose")) for i in range(len(self.nodes))]
                 raise AssertionError("waited in vain: %s\n%s\n%s" % (what, "\n".join(ready), "\n".join(
-                    n.log_text()[-1500:] for n in self.nodes if n.process)))
+                    "\n".join(l for l in n.log_text().splitlines() if '"msg":"request"' not in l)[-3000:] for n in self.nodes if n.process)))
             time.sleep(0.02)
 
     def wait_ready(self, *which, timeout=30):
