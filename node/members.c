@@ -7,6 +7,7 @@
 #include "cluster/placement.h"
 #include "node/command.h"
 #include "node/forward.h"
+#include "node/install.h"
 #include "node/peers.h"
 
 enum {
@@ -404,6 +405,7 @@ void members_tend(struct node_worker *worker)
         struct look_at at = {worker, partition};
         publish_group(node, partition);
         forget_dropped(partition);
+        install_tend(partition);
         if (partition->number == 0) {
             publish_system(node, partition, rows);
             bool asks = !is_member(partition, node->replica) && !members_is_retired(node->members);

@@ -23,6 +23,7 @@
 #include "node/forward.h"
 #include "node/guard.h"
 #include "node/identity.h"
+#include "node/install.h"
 #include "node/members.h"
 #include "node/metrics.h"
 #include "node/pages.h"
@@ -656,6 +657,9 @@ void node_stop(struct node *node)
     for (unsigned w = 0; w < node->workers_len; w++) {
         worker_join(&node->workers[w].worker);
         state_reader_free(node->workers[w].reader);
+    }
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        install_close_senders(&node->partitions[p]); /* they read the state */
     }
     backups_free(node->backups);
     enum err err = damage_any(node->damage) ? ERR_CORRUPT : OK;

@@ -153,7 +153,9 @@ static int tell(const char *data, const char *method, const char *id, const char
     if (strspn(id, "0123456789abcdef-") != strlen(id)) {
         return complain("the id of a node, as belfry nodes shows it");
     }
-    buf_printf(&request, "%s /v1/cluster/nodes/%s%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method, id, rest);
+    buf_printf(&request,
+               "%s /v1/cluster/nodes/%s%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+               method, id, rest);
     int status = ask(data, buf_bytes(&request), stdout);
     buf_free(&request);
     return status == expected ? 0 : 1;

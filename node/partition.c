@@ -7,6 +7,7 @@
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
+#include "node/install.h"
 #include "node/log_loader.h"
 #include "node/metrics.h"
 #include "node/peers.h"
@@ -266,6 +267,10 @@ static void on_send(void *ctx, struct group *group, const struct group_message *
     if (!peers_reach(partition->home, message->to)) {
         return;
     }
+    if (message->type == MESSAGE_INSTALL) {
+        install_send(partition, message);
+        return;
+    }
     if (message->type != MESSAGE_APPEND || message->entries_len == 0) {
         send_message(partition, message, NULL);
         return;
@@ -383,6 +388,7 @@ void partition_init(struct partition *partition, struct node *node, unsigned num
     partition->home = home;
     partition->number = number;
     list_init(&partition->run_queue);
+    list_init(&partition->senders);
     list_add_tail(&home->partitions, &partition->link);
     partition->proposals = mem_zalloc(PROPOSALS * sizeof(struct submission *));
     atomic_init(&partition->lease_end_ns, INT64_MIN);
@@ -423,6 +429,7 @@ void partition_close(struct partition *partition)
         free(partition->building->entries);
         free(container_of(partition->building, struct node_apply, batch));
     }
+    install_close(partition);
     group_close(partition->group);
     free(partition->proposals);
 }

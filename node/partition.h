@@ -9,6 +9,8 @@
 #include "cluster/group.h"
 #include "node/node.h"
 
+struct install_receiver;
+
 struct partition {
     struct node *node;
     struct node_worker *home;
@@ -20,7 +22,9 @@ struct partition {
     struct submission **proposals; /* by index */
     struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;
-    unsigned loads; /* of old entries, under way */
+    unsigned loads;                    /* of old entries, under way */
+    struct list senders;               /* of the state, to replicas (node/install.h) */
+    struct install_receiver *receiver; /* of the state; NULL: none */
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */

@@ -8,6 +8,7 @@
 #include "node/compute.h"
 #include "node/crypto/key_file.h"
 #include "node/forward.h"
+#include "node/install.h"
 #include "node/members.h"
 #include "node/partition.h"
 
@@ -163,6 +164,8 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_JOIN: members_on_join(worker, from, body); return;
     case PEER_STATUS: statuses_on_status(worker, from, body); return;
     case PEER_DRAIN: statuses_on_drain(worker, body); return;
+    case PEER_ROWS: install_on_rows(worker, from, body); return;
+    case PEER_STAGED: install_on_staged(worker, from, body); return;
     case PEER_PROMISE:
     case PEER_PROMISED:
     case PEER_FOUNDED: return;

@@ -22,7 +22,9 @@ enum peer_message {
     PEER_FOUNDED,
     PEER_STATUS, /* of a node (node/cluster_page.h) */
     PEER_DRAIN,
-    PEER_LOAD /* how busy I am (node/balance.h) */
+    PEER_ROWS,   /* of a partition's state (node/install.h) */
+    PEER_STAGED, /* so far it is taken over */
+    PEER_LOAD    /* how busy I am (node/balance.h) */
 };
 
 struct peers;

@@ -60,6 +60,8 @@ struct state_partition *state_partition_edit(struct state *state, unsigned parti
 struct rows *state_stage_rows(struct state *state, unsigned partition);
 /* Erases up to limit rows of the stage; *out_done: nothing is left of it. */
 enum err state_stage_clear(struct state *state, unsigned partition, size_t limit, bool *out_done) MUST_USE;
+/* Is what is staged what book says? ERR_CORRUPT: its counts or set hash are others. */
+enum err state_stage_check(struct state *state, unsigned partition, const struct state_partition *book) MUST_USE;
 /* The stage is live from here on, with that bookkeeping (and installed_index = applied_index); what was live
  * is the stage, to be cleared. ERR_CORRUPT, and nothing is changed: its counts or set hash are others. */
 enum err state_stage_switch(struct state *state, unsigned partition, const struct state_partition *book) MUST_USE;

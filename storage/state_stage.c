@@ -86,15 +86,19 @@ static struct state_partition left_over(const struct state_partition *book)
     return left;
 }
 
+enum err state_stage_check(struct state *state, unsigned partition, const struct state_partition *book)
+{
+    const struct state_partition *staged = &state->books[state->options.partitions + partition];
+    bool same = memcmp(staged->counts, book->counts, sizeof book->counts) == 0 && staged->set_hash == book->set_hash;
+    return same ? OK : ERR_CORRUPT;
+}
+
 enum err state_stage_switch(struct state *state, unsigned partition, const struct state_partition *book)
 {
     struct view *live = &state->writer.views[partition], *stage = stage_of(state, partition);
     unsigned partitions = state->options.partitions;
-    const struct state_partition *staged = &state->books[partitions + partition];
     uint64_t sum;
-    if (memcmp(staged->counts, book->counts, sizeof book->counts) != 0 || staged->set_hash != book->set_hash) {
-        return ERR_CORRUPT;
-    }
+    TRY(state_stage_check(state, partition, book));
     state->slots[partition / 8] ^= (uint8_t)(1U << partition % 8);
     state->switched = true;
     state_aim_writer(state);
