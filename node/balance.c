@@ -101,7 +101,8 @@ static enum balance_breaker breaker_of(const struct row *row, int64_t now_ms)
 static bool takes_work(const struct balance *balance, const struct row *row, int64_t now_ms)
 {
     enum balance_breaker breaker = breaker_of(row, now_ms);
-    if (load_of(balance, row) >= LIMIT_COMPUTE_QUEUE) {
+    /* What it reports also has those that were given up here and are still in its queue. */
+    if (load_of(balance, row) >= LIMIT_COMPUTE_QUEUE || row->load.hashes >= LIMIT_COMPUTE_QUEUE) {
         return false;
     }
     return row == &balance->rows[SELF] ||

@@ -54,7 +54,7 @@ static const struct field load_message_fields[] = {FIELD_INT(1, load_message, ha
 enum { MESSAGE_ROOM = 128 }; /* more than is packed around a password and a phc */
 
 struct compute {
-    struct list link; /* in the worker's, while another node computes */
+    struct list link; /* in the worker's, while another node computes, or is looked for again */
     struct node_worker *worker;
     compute_done *done;
     void *data;
@@ -66,7 +66,7 @@ struct compute {
     uint64_t ticket;   /* ours; or the other node's, with origin */
     uint64_t origin;   /* the node it is computed for; 0: this one */
     /* The present try. */
-    uint64_t target;
+    uint64_t target; /* 0: nobody was found; whoever was tried may still answer */
     int64_t sent_ms, retry_ms;
     uint64_t tried[LIMIT_HASH_TRIES];
     unsigned tried_len;
@@ -256,6 +256,7 @@ static bool place(struct compute *compute)
             bool taken = run_here(compute);
             if (!taken) {
                 balance_ended(node->balance, node->replica, BALANCE_DROPPED, 0, now);
+                compute->target = 0;
             }
             return taken;
         }
@@ -263,14 +264,6 @@ static bool place(struct compute *compute)
             return true;
         }
         end_try(compute, BALANCE_FAILED);
-    }
-}
-
-static void place_again(struct compute *compute, enum err err)
-{
-    if (!place(compute)) {
-        compute->hash.err = err;
-        finish(compute, compute->worker->node->replica);
     }
 }
 
@@ -317,7 +310,10 @@ static void take_hashed(struct node_worker *worker, uint64_t by, struct bytes bo
     }
     if (message.err != OK) {
         end_try(compute, BALANCE_REFUSED);
-        place_again(compute, ERR_OVERLOADED);
+        if (!place(compute)) {
+            compute->hash.err = ERR_OVERLOADED;
+            finish(compute, worker->node->replica);
+        }
         return;
     }
     end_try(compute, by == compute->target ? BALANCE_DONE : BALANCE_DROPPED);
@@ -413,6 +409,14 @@ static void report(struct node_worker *worker)
 
 /* ---- a worker's part ---- */
 
+static bool may_answer(const struct compute *compute, int64_t now)
+{
+    struct node_worker *worker = compute->worker;
+    return compute->target != 0 && now < compute->retry_ms && peers_reach(worker, compute->target) &&
+           !balance_is_silent(worker->node->balance, compute->target, now);
+}
+
+/* What was begun is not shed any more: as long as nobody can take it, it waits, until its deadline. */
 static void retry(struct node_worker *worker)
 {
     struct list again;
@@ -421,13 +425,15 @@ static void retry(struct node_worker *worker)
     list_splice(&again, &worker->computes->away);
     for (struct list *link = list_pop(&again); link != NULL; link = list_pop(&again)) {
         struct compute *compute = container_of(link, struct compute, link);
-        if (now < compute->retry_ms && peers_reach(worker, compute->target) &&
-            !balance_is_silent(worker->node->balance, compute->target, now)) {
-            list_add_tail(&worker->computes->away, link);
-        } else {
-            end_try(compute, BALANCE_FAILED);
-            place_again(compute, ERR_OVERLOADED);
+        if (!may_answer(compute, now)) {
+            if (compute->target != 0) {
+                end_try(compute, BALANCE_FAILED);
+            }
+            if (place(compute)) {
+                continue;
+            }
         }
+        list_add_tail(&worker->computes->away, link);
     }
 }
 

@@ -277,6 +277,43 @@ class Kills(BalanceTest):
         self.assertEqual(load.failures, [])
 
 
+class Overload(BalanceTest):
+    def test_what_no_node_has_room_for_is_refused_and_the_rest_waits(self):
+        """256 wait on each of three nodes; nobody computes for longer than a retry takes."""
+        request = 'POST /v1/auth/signup HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s'
+        hindered = [Hindered(n) for n in self.nodes]
+        for h in hindered:
+            h.signal(signal.SIGSTOP)
+        try:
+            sockets = []
+            for i in range(800):
+                body = '{"username":"o%d","email":"o%d@example.org","password":"correct horse"}' % (i, i)
+                s = socket.create_connection(("127.0.0.1", self.nodes[0].port), timeout=60 * SLOW)
+                s.sendall((request % (len(body), body)).encode())
+                sockets.append(s)
+            time.sleep(2.5)
+        finally:
+            for h in hindered:
+                h.signal(signal.SIGCONT)
+        counts = collections.Counter()
+        for s in sockets:
+            answer = b""
+            while True:
+                got = s.recv(65536)
+                if not got:
+                    break
+                answer += got
+            counts[answer[9:12]] += 1
+            if answer[9:12] == b"503":
+                self.assertIn(b'"code":"overloaded"', answer)
+                self.assertIn(b"Retry-After: ", answer)
+        self.assertEqual(counts, {b"201": 768, b"503": 32})
+        until = time.monotonic() + 10 * SLOW  # what was sent twice is computed twice
+        while any(values(n, "belfry_balance_reported_queue")[name] for n, name in zip(self.nodes, self.cluster.names)):
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.1)
+
+
 class Alone(unittest.TestCase):
     def test_a_policy_that_there_is_not(self):
         node = Node("--balance", "random")
