@@ -229,7 +229,7 @@ static const struct step {
     {step_follow},      {step_point, true}, {step_apply},       {step_clear_some},    {step_point, true},
     {step_go_on},       {step_point, true}, {step_clear_some},  {step_point, true},
 };
-enum { STEPS = sizeof steps / sizeof *steps };
+enum { STEPS = sizeof steps / sizeof *steps, SWITCHED = 7 /* the step is done */, FOLLOWED = 11 };
 
 /* ---- a run, up to a crash ---- */
 
@@ -250,10 +250,17 @@ static void open_run(struct run *run)
     assert_int_equal(state_open(&state_options, &run->state), OK);
 }
 
+/* In memory, where there is such a place: what syncs would lose is made here. */
+static void make_dir(struct run *run)
+{
+    const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    (void)snprintf(run->dir, sizeof run->dir, "%s/belfry-install-XXXXXX", parent);
+    assert_non_null(mkdtemp(run->dir));
+}
+
 static void begin(struct run *run)
 {
-    (void)snprintf(run->dir, sizeof run->dir, "/tmp/belfry-install-XXXXXX");
-    assert_non_null(mkdtemp(run->dir));
+    make_dir(run);
     open_run(run);
     assert_int_equal(durable_mark_running(disk_posix(), run->dir), OK);
     take_point(run);
@@ -440,8 +447,12 @@ static void remove_dir(const struct run *run)
     assert_int_equal(system(command), 0);
 }
 
+/* How it dies: by a kill, or the power failing; then perhaps once more in the start that follows, before the log
+ * begins anew; then perhaps right after it. */
+enum { MODES = 12 };
+
 /* Up to that many steps, with those of the optional points; then crashes, starts, and both again. */
-static void crash_behind(struct random *random, enum tail tail, size_t count, unsigned points)
+static void crash_behind(struct random *random, enum tail tail, size_t count, unsigned points, unsigned mode)
 {
     struct run run = {.random = random, .tail = tail};
     unsigned point = 0;
@@ -453,14 +464,14 @@ static void crash_behind(struct random *random, enum tail tail, size_t count, un
             steps[i].run(&run);
         }
     }
-    crash(&run, below(random, 2) == 0);
-    if (below(random, 2) == 0) {
+    crash(&run, mode % 2 == 0);
+    if (mode / 2 % 2 == 0) {
         start(&run, true);
         crash(&run, below(random, 2) == 0);
     }
     start(&run, false);
-    if (below(random, 2) == 0) {
-        crash(&run, below(random, 3) > 0);
+    if (mode / 4 > 0) {
+        crash(&run, mode / 4 == 2);
         start(&run, false);
     }
     go_on(&run);
@@ -471,6 +482,7 @@ static void crash_behind(struct random *random, enum tail tail, size_t count, un
     remove_dir(&run);
 }
 
+/* Every way between the switch and what follows the record of it, some elsewhere. */
 static void test_an_install_survives_a_crash_behind_every_step(void **unused)
 {
     (void)unused;
@@ -478,11 +490,70 @@ static void test_an_install_survives_a_crash_behind_every_step(void **unused)
     random_init_seed(&random, test_seed(__func__));
     for (int tail = 0; tail < TAILS; tail++) {
         for (size_t count = 0; count <= STEPS; count++) {
-            for (unsigned points = 0; points < 4; points++) {
-                const unsigned some[] = {0, UINT_MAX, (unsigned)random_u64(&random), (unsigned)random_u64(&random)};
-                crash_behind(&random, (enum tail)tail, count, some[points]);
+            bool all = count >= SWITCHED && count <= FOLLOWED;
+            for (unsigned i = 0; i < (all ? MODES : 3); i++) {
+                unsigned mode = all ? i : (unsigned)below(&random, MODES);
+                unsigned points = i == 0 ? 0 : i == 1 ? UINT_MAX : (unsigned)random_u64(&random);
+                crash_behind(&random, (enum tail)tail, count, points, mode);
             }
         }
+    }
+}
+
+/* The log was cut so that it begins behind the very entry the state was installed up to. */
+static void test_a_log_that_begins_behind_another_entry_is_told_by_its_term(void **unused)
+{
+    (void)unused;
+    for (uint64_t term = TERM - 1; term <= TERM; term++) {
+        struct run run = {.applied = {0, SNAPSHOT}, .last = {0, SNAPSHOT}};
+        struct recovery recovery = {.data = run.dir, .partitions = PARTITIONS, .belief = BELIEVE_THE_FILE};
+        make_dir(&run);
+        open_run(&run);
+        assert_int_equal(segments_begin_group(run.log, 1, TERM, SNAPSHOT, term), OK);
+        for (uint64_t i = 1; i <= 3; i++) {
+            add(&run, RECORD_ENTRY, 1, SNAPSHOT + i, TERM);
+        }
+        commit_log(&run);
+        assert_int_equal(state_begin(run.state), OK);
+        *state_partition_edit(run.state, 1) =
+            (struct state_partition){.applied_index = SNAPSHOT, .applied_term = TERM, .installed_index = SNAPSHOT};
+        assert_int_equal(state_commit(run.state), OK);
+        state_close(run.state);
+        segments_close(run.log);
+        recovery.damage = damage_new(PARTITIONS);
+        assert_int_equal(recovery_run(&recovery), OK);
+        assert_false(damage_any(recovery.damage));
+        assert_int_equal(recovery.restart_log[1], term != TERM);
+        assert_int_equal(recovery.starts[1].entries_len, term == TERM ? 3 : 0);
+        end_look(&recovery);
+        remove_dir(&run);
+    }
+}
+
+/* What no install explains stays damage: entries that were applied and are not in the log. */
+static void test_a_log_that_lacks_applied_entries_is_damaged(void **unused)
+{
+    (void)unused;
+    const uint64_t installed[] = {0, SNAPSHOT - 1};
+    for (size_t i = 0; i < 2; i++) {
+        struct run run = {0};
+        struct recovery recovery = {.data = run.dir, .partitions = PARTITIONS, .belief = BELIEVE_THE_FILE};
+        make_dir(&run);
+        open_run(&run);
+        add(&run, RECORD_ENTRY, 1, 1, 1);
+        commit_log(&run);
+        assert_int_equal(state_begin(run.state), OK);
+        *state_partition_edit(run.state, 1) =
+            (struct state_partition){.applied_index = SNAPSHOT, .applied_term = TERM, .installed_index = installed[i]};
+        assert_int_equal(state_commit(run.state), OK);
+        state_close(run.state);
+        segments_close(run.log);
+        recovery.damage = damage_new(PARTITIONS);
+        assert_int_equal(recovery_run(&recovery), OK);
+        assert_true(damage_in(recovery.damage, DAMAGE_LOG));
+        assert_false(recovery.restart_log[1]);
+        end_look(&recovery);
+        remove_dir(&run);
     }
 }
 
@@ -490,6 +561,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_install_survives_a_crash_behind_every_step),
+        cmocka_unit_test(test_a_log_that_begins_behind_another_entry_is_told_by_its_term),
+        cmocka_unit_test(test_a_log_that_lacks_applied_entries_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

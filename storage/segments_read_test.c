@@ -69,6 +69,17 @@ static void add_entry(struct segments *log, struct model *model, struct random *
     assert_int_equal(segments_add(log, &record), OK);
 }
 
+/* The log of the group begins anew: behind an entry it has, with that term or another, or behind a later one. */
+static void begin_anew(struct segments *log, struct model *model, struct random *random, uint16_t group)
+{
+    uint64_t last = model->last[group], behind = below(random, 40);
+    uint64_t index = below(random, 2) == 0 ? last + behind : last < behind ? 0 : last - behind;
+    struct segment_record record = {.type = RECORD_LAST, .group = group, .index = index, .term = ++model->term};
+    assert_int_equal(segments_add(log, &record), OK);
+    model->first[group] = index + 1;
+    model->last[group] = index;
+}
+
 static void add_batch(struct segments *log, struct model *model, struct random *random, bool large)
 {
     for (uint64_t n = 1 + below(random, 60); n > 0; n--) {
@@ -202,6 +213,10 @@ static void run_model(struct random *random, uint64_t segment_bytes)
     struct segments *log = open_log(&disk.disk, "dir", segment_bytes);
     for (int step = 0; step < 300; step++) {
         add_batch(log, model, random, large);
+        if (below(random, 10) == 0) {
+            begin_anew(log, model, random, (uint16_t)below(random, GROUPS));
+            add_batch(log, model, random, large);
+        }
         assert_int_equal(segments_commit(log), OK);
         for (int i = 0; i < 3; i++) {
             check_bounds(log, model, random, (uint16_t)below(random, GROUPS));

@@ -34,6 +34,9 @@ static void on_record(void *ctx, const struct segment_record *record)
         assert_true(record->term >= seen->now.term[record->group]);
         seen->now.term[record->group] = record->term;
         seen->now.vote[record->group] = record->index;
+    } else if (record->type == RECORD_LAST && record->kind == RECORD_LAST_ANEW) {
+        assert_true(record->index >= seen->now.last[record->group]);
+        seen->now.last[record->group] = record->index;
     } else if (record->type == RECORD_LAST) {
         assert_true(seen->now.last[record->group] == 0 || seen->now.last[record->group] == record->index);
         seen->now.last[record->group] = record->index;
@@ -88,6 +91,14 @@ static void add_batch(struct segments *log, struct random *random, struct expect
     }
 }
 
+/* A group's log begins anew, behind what it had. */
+static void begin_anew(struct segments *log, struct random *random, struct expected *next)
+{
+    uint16_t group = (uint16_t)below(random, GROUPS);
+    next->last[group] += below(random, 50);
+    add(log, (struct segment_record){.type = RECORD_LAST, .group = group, .index = next->last[group]});
+}
+
 static void test_what_was_synced_survives_any_power_failure(void **state)
 {
     (void)state;
@@ -113,6 +124,10 @@ static void test_what_was_synced_survives_any_power_failure(void **state)
                     err = segments_prepare(log);
                 }
                 add_batch(log, &random, &next);
+                if (below(&random, 4) == 0) {
+                    begin_anew(log, &random, &next);
+                    add_batch(log, &random, &next);
+                }
                 err = segments_commit(log);
                 if (err == OK) {
                     synced = next;
@@ -330,6 +345,65 @@ static void test_dropping_keeps_what_is_needed(void **state)
     torn_disk_close(&disk);
 }
 
+static void ignore_record(void *ctx, const struct segment_record *record)
+{
+    (void)ctx;
+    (void)record;
+}
+
+static enum err open_unseen(struct torn_disk *disk, struct segments **out)
+{
+    char why[256];
+    struct segments_options options = {&disk->disk, "dir", GROUPS, SEGMENT, 0, RESERVE};
+    return segments_open(&options, ignore_record, NULL, out, why, sizeof why);
+}
+
+static void add_entries(struct segments *log, uint16_t group, uint64_t first, uint64_t last)
+{
+    uint8_t payload[64];
+    for (uint64_t i = first; i <= last; i++) {
+        payload_of(group, i, payload);
+        add(log, (struct segment_record){RECORD_ENTRY, 1, group, i, 1, bytes_of(payload, sizeof payload)});
+    }
+    assert_int_equal(segments_commit(log), OK);
+}
+
+/* A tail that is void keeps no segments, however high its indices are; nor after a start. But what it kept stays
+ * until it is known to be void: synced. */
+static void test_a_log_that_begins_anew_needs_nothing_older(void **state)
+{
+    (void)state;
+    for (int reopened = 0; reopened < 2; reopened++) {
+        struct random random;
+        struct torn_disk disk;
+        struct segments *log;
+        struct seen seen;
+        uint64_t keep[GROUPS] = {[1] = 500, [2] = 50};
+        random_init_seed(&random, 1);
+        torn_disk_init(&disk, &random);
+        assert_int_equal(open_log(&disk, &log, &seen), OK);
+        add_entries(log, 2, 1, 150);
+        add_entries(log, 1, 1, 500);
+        size_t before = segments_count(log);
+        add(log, (struct segment_record){.type = RECORD_LAST, .group = 2, .index = 50, .term = 3});
+        assert_int_equal(segments_drop(log, keep), OK);
+        assert_int_equal(segments_count(log), before);
+        assert_int_equal(segments_commit(log), OK);
+        assert_int_equal(segments_first(log, 2), 51);
+        add_entries(log, 2, 51, 60);
+        assert_int_equal(segments_first(log, 2), 51);
+        if (reopened) {
+            segments_close(log);
+            assert_int_equal(open_unseen(&disk, &log), OK);
+        }
+        assert_int_equal(segments_first(log, 2), 51);
+        assert_int_equal(segments_drop(log, keep), OK);
+        assert_true(before > 4 && segments_count(log) <= 2); /* entries 51 to 60 are needed */
+        segments_close(log);
+        torn_disk_close(&disk);
+    }
+}
+
 /* A log of many segments that nobody needs, opened so that some are kept. */
 static struct segments *open_released(struct torn_disk *disk, struct random *random, uint64_t keep_bytes,
                                       uint64_t *out_keep_after)
@@ -422,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_a_full_disk_is_waited_for),
         cmocka_unit_test(test_a_missing_or_short_segment_is_damage),
         cmocka_unit_test(test_dropping_keeps_what_is_needed),
+        cmocka_unit_test(test_a_log_that_begins_anew_needs_nothing_older),
         cmocka_unit_test(test_what_is_not_needed_is_kept_as_long_as_there_is_room),
         cmocka_unit_test(test_a_full_disk_takes_what_is_kept),
     };

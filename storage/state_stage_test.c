@@ -4,7 +4,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "storage/backup.h"
@@ -409,10 +411,332 @@ static void test_slots_behave_as_the_model(void **unused)
     remove_dir();
 }
 
+/* ---- what is not in the model ---- */
+
+static void fill(struct rows *rows, const char *what, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(rows_put(rows, 1, bytes_of(&i, sizeof i), bytes_str(what)), OK);
+    }
+}
+
+/* The stage of the partition, filled with so many rows of that value, becomes live. */
+static void install(struct state *state, unsigned p, const char *what, unsigned count, uint64_t applied)
+{
+    struct slot slot = {.applied = applied};
+    model_rows_init(&slot.rows);
+    fill(&slot.rows.rows, what, count);
+    struct state_partition book = book_of(p, &slot);
+    bool done;
+    assert_int_equal(state_begin(state), OK);
+    assert_int_equal(state_stage_clear(state, p, 1000000, &done), OK);
+    assert_true(done);
+    fill(state_stage_rows(state, p), what, count);
+    assert_int_equal(state_commit(state), OK);
+    assert_int_equal(state_begin(state), OK);
+    assert_int_equal(state_stage_switch(state, p, &book), OK);
+    assert_int_equal(state_commit(state), OK);
+    model_rows_close(&slot.rows);
+}
+
+struct same {
+    struct bytes value;
+    unsigned count;
+};
+
+static enum err same_value(void *ctx, uint8_t table, struct bytes key, struct bytes value)
+{
+    struct same *same = ctx;
+    (void)table;
+    (void)key;
+    same->value = same->count++ == 0 ? value : same->value;
+    return bytes_eq(value, same->value) ? OK : ERR_CONFLICT;
+}
+
+/* All rows of a snapshot are those of one install. */
+static uint64_t check_snapshot(struct state_reader *reader, unsigned p)
+{
+    struct same same = {0};
+    struct state_partition book;
+    assert_int_equal(state_reader_renew(reader), OK);
+    assert_int_equal(state_reader_scan(reader, p, same_value, &same), OK);
+    assert_int_equal(state_reader_partition(reader, p, &book), OK);
+    assert_int_equal(same.count, book.counts[1]);
+    char applied[16];
+    (void)snprintf(applied, sizeof applied, "%d", (int)book.applied_index);
+    assert_true(book.applied_index == 0 || bytes_is(same.value, applied));
+    state_reader_reset(reader);
+    return book.applied_index;
+}
+
+struct race {
+    struct state *state;
+    atomic_bool stop;
+    uint64_t seen;
+};
+
+static void *read_on(void *arg)
+{
+    struct race *race = arg;
+    struct state_reader *reader;
+    assert_int_equal(state_reader_new(race->state, &reader), OK);
+    while (!atomic_load(&race->stop)) {
+        uint64_t applied = check_snapshot(reader, 2);
+        assert_true(applied >= race->seen);
+        race->seen = applied;
+    }
+    state_reader_free(reader);
+    return NULL;
+}
+
+static void test_readers_beside_switches_see_one_slot_each(void **unused)
+{
+    (void)unused;
+    pthread_t threads[2];
+    fresh_dir();
+    struct race races[2] = {{.state = open_state()}, {0}};
+    races[1].state = races[0].state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, read_on, &races[i]), 0);
+    }
+    for (unsigned i = 1; i <= 500; i++) {
+        char text[16];
+        (void)snprintf(text, sizeof text, "%u", i);
+        install(races[0].state, 2, text, 1 + i % 50, i);
+    }
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&races[i].stop, true);
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_true(races[0].seen > 0);
+    state_close(races[0].state);
+    remove_dir();
+}
+
+/* A process that only reads, as a backup does, is told of no switch. */
+static void test_another_process_follows_a_switch(void **unused)
+{
+    (void)unused;
+    int to[2], from[2];
+    char byte = 0;
+    fresh_dir();
+    assert_true(pipe(to) == 0 && pipe(from) == 0);
+    struct state *state = open_state();
+    install(state, 1, "1", 5, 1);
+    state_close(state); /* LMDB is not to be taken through a fork */
+    pid_t child = fork();
+    (void)close(child == 0 ? to[1] : to[0]); /* the end of one is told to the other */
+    (void)close(child == 0 ? from[0] : from[1]);
+    if (child == 0) {
+        struct state_reader *reader;
+        state = open_state_how(true);
+        bool good = state_reader_new(state, &reader) == OK;
+        for (uint64_t i = 1; i <= 3 && good; i++) {
+            good = check_snapshot(reader, 1) == i && write(from[1], &byte, 1) == 1 && read(to[0], &byte, 1) == 1;
+        }
+        _exit(good ? 0 : 1);
+    }
+    assert_true(child > 0);
+    state = open_state();
+    for (unsigned i = 2; i <= 4; i++) {
+        char text[16];
+        (void)snprintf(text, sizeof text, "%u", i);
+        assert_int_equal(read(from[0], &byte, 1), 1);
+        install(state, 1, text, 5, i);
+        assert_int_equal(write(to[1], &byte, 1), 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    state_close(state);
+    (void)close(to[1]);
+    (void)close(from[0]);
+    remove_dir();
+}
+
+/* ---- damage ---- */
+
+/* Changes the last of those bytes wherever they stand in the file: pages that are free have them too. */
+static void damage_file(const char *what, size_t len)
+{
+    char path[128];
+    static uint8_t data[4 << 20];
+    (void)snprintf(path, sizeof path, "%s/data.mdb", dir);
+    int fd = open(path, O_RDWR);
+    ssize_t size = read(fd, data, sizeof data);
+    assert_true(size > 0 && memmem(data, (size_t)size, what, len) != NULL);
+    for (uint8_t *at = data; (at = memmem(at, (size_t)(data + size - at), what, len)) != NULL; at += len) {
+        at[len - 1] ^= 1;
+    }
+    assert_int_equal(pwrite(fd, data, (size_t)size, 0), size);
+    (void)close(fd);
+}
+
+static void test_a_damaged_row_of_slots_is_damage_of_the_whole_file(void **unused)
+{
+    (void)unused;
+    struct state_partition books[PARTITIONS];
+    struct model_rows rows[PARTITIONS];
+    struct state *state;
+    fresh_dir();
+    state = open_state();
+    install(state, 1, "installed", 30, 7);
+    assert_int_equal(state_begin(state), OK);
+    fill(state_stage_rows(state, 1), "staged", 20);
+    fill(state_rows(state, 2), "never installed", 10);
+    state_partition_edit(state, 2)->applied_index = 3;
+    assert_int_equal(state_commit(state), OK);
+    state_close(state);
+    assert_int_equal(check_file(books, NULL).count, 0);
+    damage_file("\xff\xff\0slots", 8);
+    struct state_options options = {.dir = dir, .partitions = PARTITIONS, .map_bytes = 1ULL << 30};
+    assert_int_equal(state_open(&options, &state), ERR_CORRUPT);
+    assert_true(check_file(books, NULL).whole > 0);
+    for (int p = 0; p < PARTITIONS; p++) {
+        model_rows_init(&rows[p]);
+    }
+    struct found found = check_file(books, rows); /* what is live can be told all the same, and is saved */
+    assert_true(found.whole > 0);
+    assert_int_equal(rows[1].len, 30);
+    assert_int_equal(rows[2].len, 10);
+    assert_true(bytes_is(rows[1].list[0].value, "installed"));
+    assert_int_equal(books[1].applied_index, 7);
+    for (int p = 0; p < PARTITIONS; p++) {
+        model_rows_close(&rows[p]);
+    }
+    remove_dir();
+}
+
+static void test_a_damaged_row_is_told_of_its_partition_in_either_slot(void **unused)
+{
+    (void)unused;
+    struct state_partition books[PARTITIONS];
+    struct state_reader *reader;
+    struct bytes value;
+    unsigned key = 0;
+    bool done;
+    fresh_dir();
+    struct state *state = open_state();
+    install(state, 4, "a value that is found", 1, 7);
+    assert_int_equal(state_begin(state), OK);
+    fill(state_stage_rows(state, 3), "a stage that is found", 1);
+    assert_int_equal(state_commit(state), OK);
+    state_close(state);
+    damage_file("a value that", 12);
+    damage_file("a stage that", 12);
+    struct found found = check_file(books, NULL);
+    assert_true(found.partitions[3] && found.partitions[4] && found.whole == 0);
+    state = open_state();
+    told_of = 0;
+    assert_int_equal(state_reader_new(state, &reader), OK);
+    assert_int_equal(state_reader_renew(reader), OK);
+    struct bytes first = bytes_of(&key, sizeof key);
+    assert_int_equal(rows_get(state_reader_rows(reader, 4), 1, first, &value), ERR_CORRUPT);
+    assert_int_equal(told_of, 1U << 4);
+    state_reader_free(reader);
+    assert_int_equal(state_begin(state), OK); /* a stage that is damaged can be cleared */
+    assert_int_equal(state_stage_clear(state, 3, 100, &done), OK);
+    assert_true(done);
+    assert_int_equal(state_commit(state), OK);
+    state_close(state);
+    assert_false(check_file(books, NULL).partitions[3]);
+    remove_dir();
+}
+
+/* A row of one slot that stands in the other is none. */
+static void test_a_row_of_the_other_slot_is_damaged(void **unused)
+{
+    (void)unused;
+    uint8_t key[] = {0, 1, 1, 'k'}, stored[ROW_SUM_BYTES + 1] = {[ROW_SUM_BYTES] = 'v'};
+    struct bytes whole = bytes_of(stored, sizeof stored), value;
+    uint64_t sum = row_sum(bytes_of(key, sizeof key), BYTES_LIT("v")), out;
+    memcpy(stored, &sum, sizeof sum);
+    assert_int_equal(row_open(bytes_of(key, sizeof key), whole, &value, &out), OK);
+    assert_int_equal(out, sum);
+    key[0] = 0x80;
+    assert_int_equal(row_open(bytes_of(key, sizeof key), whole, &value, &out), ERR_CORRUPT);
+    assert_int_equal(row_sum(bytes_of(key, sizeof key), BYTES_LIT("v")), sum);
+}
+
+/* ---- backup ---- */
+
+static enum err backup_row(void *ctx, unsigned partition, uint8_t table, struct bytes key, struct bytes value)
+{
+    struct model_rows *rows = ctx;
+    assert_int_equal(rows_put(&rows[partition].rows, table, key, value), OK);
+    return OK;
+}
+
+static void test_a_backup_holds_what_is_live(void **unused)
+{
+    (void)unused;
+    static const uint8_t key[BACKUP_KEY_BYTES] = {1};
+    struct model_rows rows[PARTITIONS];
+    char path[128], why[256];
+    fresh_dir();
+    (void)snprintf(path, sizeof path, "%s/backup", dir);
+    struct state *state = open_state();
+    install(state, 1, "first", 10, 5);
+    install(state, 3, "first", 10, 5);
+    install(state, 3, "second", 12, 6);
+    assert_int_equal(state_begin(state), OK);
+    fill(state_stage_rows(state, 5), "staged", 9);
+    assert_int_equal(state_commit(state), OK);
+    struct backup_manifest manifest = {.partitions = PARTITIONS}, read = {0};
+    assert_int_equal(backup_write(path, key, state, &manifest, why, sizeof why), OK);
+    for (int p = 0; p < PARTITIONS; p++) {
+        model_rows_init(&rows[p]);
+    }
+    struct backup_sink sink = {.row = backup_row, .ctx = rows};
+    assert_int_equal(backup_read(path, key, &sink, &read, why, sizeof why), OK);
+    assert_int_equal(rows[1].len, 10);
+    assert_int_equal(rows[3].len, 12);
+    assert_true(bytes_is(rows[3].list[0].value, "second"));
+    assert_int_equal(rows[5].len, 0);
+    for (int p = 0; p < PARTITIONS; p++) {
+        model_rows_close(&rows[p]);
+    }
+    free(manifest.books);
+    free(read.books);
+    state_close(state);
+    remove_dir();
+}
+
+/* Where nothing was ever installed the file is as it always was. */
+static void test_without_an_install_nothing_is_on_disk(void **unused)
+{
+    (void)unused;
+    char path[128];
+    static uint8_t data[4 << 20];
+    bool done;
+    fresh_dir();
+    struct state *state = open_state();
+    assert_int_equal(state_begin(state), OK);
+    fill(state_rows(state, 1), "value", 10);
+    assert_int_equal(state_stage_clear(state, 1, 10, &done), OK);
+    assert_true(done);
+    assert_int_equal(state_commit(state), OK);
+    state_close(state);
+    (void)snprintf(path, sizeof path, "%s/data.mdb", dir);
+    int fd = open(path, O_RDONLY);
+    ssize_t size = read(fd, data, sizeof data);
+    (void)close(fd);
+    assert_null(memmem(data, (size_t)size, "slots", 5));
+    assert_null(memmem(data, (size_t)size, "\x80\x01\0partition", 12));
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slots_behave_as_the_model),
+        cmocka_unit_test(test_readers_beside_switches_see_one_slot_each),
+        cmocka_unit_test(test_another_process_follows_a_switch),
+        cmocka_unit_test(test_a_damaged_row_of_slots_is_damage_of_the_whole_file),
+        cmocka_unit_test(test_a_damaged_row_is_told_of_its_partition_in_either_slot),
+        cmocka_unit_test(test_a_row_of_the_other_slot_is_damaged),
+        cmocka_unit_test(test_a_backup_holds_what_is_live),
+        cmocka_unit_test(test_without_an_install_nothing_is_on_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

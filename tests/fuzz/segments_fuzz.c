@@ -1,7 +1,7 @@
 /* A log's files, read and gone on with. The first byte says how (enum how); with TWO_FILES two bytes
  * of the first file's length follow; then come the files. The log is refused as damaged, or opens:
- * then a batch is added, and the log opened again reports the same records and the batch. Each group's
- * entries, as they stand after those that were replaced, can be read back. */
+ * then a batch is added (with BEGIN_ANEW a group's log begins anew before), and the log opened again reports the same
+ * records and the batch. Each group's entries, as they stand after those that were replaced, can be read back. */
 #include "storage/segments.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/memory_disk.h"
 
-enum how { FIX_CHECKSUMS = 1, TWO_FILES = 2, AS_LONG_AS_GIVEN = 4, PREPARED = 8, LARGER = 16 };
+enum how { FIX_CHECKSUMS = 1, TWO_FILES = 2, AS_LONG_AS_GIVEN = 4, PREPARED = 8, LARGER = 16, BEGIN_ANEW = 32 };
 enum { GROUPS = 2, SEGMENT = 1024, PAYLOAD = 100 };
 
 /* Goes from record to record and gives each the checksums that its content wants, and the first one
@@ -79,7 +79,8 @@ static void note_entry(struct report *report, const struct segment_record *recor
 {
     uint16_t group = record->group;
     size_t *len = &report->entries_len[group];
-    bool begins = record->type == RECORD_LAST ? record->index != report->last[group]
+    bool anew = record->type == RECORD_LAST && record->kind == RECORD_LAST_ANEW;
+    bool begins = record->type == RECORD_LAST ? anew || record->index != report->last[group]
                                               : record->index == 0 || record->index - 1 > report->last[group];
     *len = begins ? 0 : *len;
     if (record->type == RECORD_LAST) {
@@ -171,6 +172,16 @@ static void add_batch(struct segments *log, const struct report *report, struct 
     CHECK(segments_commit(log) == OK);
 }
 
+/* The log of group 0 begins anew, a little behind or before its end. */
+static void begin_anew(struct segments *log, struct report *report, struct buf *out)
+{
+    uint64_t last = report->last[0], index = last % 2 == 0 ? last + 3 : last - last / 3;
+    struct segment_record record = {.type = RECORD_LAST, .kind = RECORD_LAST_ANEW, .index = index, .term = 9};
+    CHECK(segments_add(log, &record) == OK);
+    add_record(out, &record);
+    report->last[0] = index;
+}
+
 static bool ends_with(struct bytes text, struct bytes end)
 {
     return text.len >= end.len && bytes_eq(bytes_of(text.ptr + text.len - end.len, end.len), end);
@@ -183,13 +194,16 @@ static void reopen(struct memory_disk *disk, uint64_t segment_bytes, struct repo
 }
 
 /* The log has opened with these records: it must go on from them. */
-static void check_goes_on(struct memory_disk *disk, uint64_t segment_bytes, struct segments *log,
-                          const struct report *before)
+static void check_goes_on(struct memory_disk *disk, uint64_t segment_bytes, struct segments *log, struct report *before,
+                          bool anew)
 {
     struct buf batch = {0};
     struct report after, kept;
     const uint64_t all[GROUPS] = {UINT64_MAX, UINT64_MAX};
     check_reads(log, before);
+    if (anew && before->last[0] < UINT64_MAX - 3) {
+        begin_anew(log, before, &batch);
+    }
     add_batch(log, before, &batch);
     segments_close(log);
     reopen(disk, segment_bytes, &after, &log);
@@ -246,7 +260,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         make_file(&disk, files, bytes_of(&head, sizeof head), FIX_CHECKSUMS, segment_bytes);
     }
     if (open_log(&disk, segment_bytes, &log, &report) == OK) {
-        check_goes_on(&disk, segment_bytes, log, &report);
+        check_goes_on(&disk, segment_bytes, log, &report, (how & BEGIN_ANEW) != 0);
     }
     report_close(&report);
     memory_disk_close(&disk);
@@ -256,7 +270,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 /* ---- seeds ---- */
 
 /* A log of that many batches, in two files when there are enough. */
-static void write_log(struct memory_disk *disk, size_t segment_bytes, unsigned batches)
+static void write_log(struct memory_disk *disk, size_t segment_bytes, unsigned batches, bool anew)
 {
     struct report report;
     struct segments *log;
@@ -264,8 +278,12 @@ static void write_log(struct memory_disk *disk, size_t segment_bytes, unsigned b
     memory_disk_init(disk);
     CHECK(open_log(disk, segment_bytes, &log, &report) == OK);
     for (unsigned i = 0; i < batches; i++) {
-        report.last[0] = report.last[1] = i;
+        report.last[1] = i;
+        if (anew && i == 1) {
+            begin_anew(log, &report, &ignored);
+        }
         add_batch(log, &report, &ignored);
+        report.last[0]++;
     }
     segments_close(log);
     buf_free(&ignored);
@@ -285,7 +303,7 @@ static void write_seed(const char *name, unsigned how, unsigned batches, size_t 
 {
     struct memory_disk disk;
     struct buf seed = {0};
-    write_log(&disk, segment_size(how), batches);
+    write_log(&disk, segment_size(how), batches, (how & BEGIN_ANEW) != 0);
     struct buf *first = memory_disk_file(&disk, "dir/0000000000000001.seg");
     struct buf *second = memory_disk_file(&disk, "dir/0000000000000002.seg");
     size_t first_len = used_bytes(first), second_len = used_bytes(second);
@@ -312,6 +330,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         write_seed("fixed", FIX_CHECKSUMS | LARGER, 3, 0);
         write_seed("prepared", FIX_CHECKSUMS | PREPARED, 1, 0);
         write_seed("two_files", FIX_CHECKSUMS | TWO_FILES, 3, 0);
+        write_seed("anew", FIX_CHECKSUMS | LARGER | BEGIN_ANEW, 4, 0);
+        write_seed("anew_two_files", FIX_CHECKSUMS | TWO_FILES | BEGIN_ANEW, 4, 0);
         fuzz_seeds_end();
     }
     return 0;
