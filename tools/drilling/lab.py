@@ -152,3 +152,6 @@ def clean():
                 os.kill(int(pid), 9)
         ip("netns", "del", name)
         print("deleted " + name)
+    for link in re.findall(r"^\d+: (bl(\d+)c\d+)@", ip("-o", "link"), re.M):
+        if not os.path.exists("/proc/" + link[1]):
+            ip("link", "del", link[0], check=False)
