@@ -88,7 +88,8 @@ static void sample(struct call *call, unsigned partition, struct read_point *poi
 {
     struct partition *from = &call->worker->node->partitions[partition];
     if (atomic_load_explicit(&from->leader, memory_order_relaxed)) {
-        *point = (struct read_point){.index = partition_read_index(from)};
+        uint64_t term = atomic_load_explicit(&from->term, memory_order_acquire);
+        *point = (struct read_point){.index = partition_read_index(from), .term = term};
     } else {
         *point = (struct read_point){.ask = forward_ask(call->worker, partition)};
     }
@@ -98,7 +99,8 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
 {
     struct partition *partition = &call->worker->node->partitions[p];
     bool leader = atomic_load_explicit(&partition->leader, memory_order_relaxed);
-    if (leader != (point->ask == 0) || (leader && point->index == UINT64_MAX)) {
+    bool same = atomic_load_explicit(&partition->term, memory_order_acquire) == point->term;
+    if (leader != (point->ask == 0) || (leader && (!same || point->index == UINT64_MAX))) {
         sample(call, p, point); /* leadership came or went: an index sampled later serves as well */
     }
     if (point->ask == 0 ? !partition_is_confirmed(partition, call->read_began_ns)

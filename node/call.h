@@ -13,6 +13,7 @@ struct compute;
 struct read_point {
     uint64_t ask; /* 0: led here, index is what was committed; else the question to its leader */
     uint64_t index;
+    uint64_t term; /* in which it was sampled here: a leadership lost and won again began anew */
 };
 
 struct call {

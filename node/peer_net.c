@@ -1,5 +1,6 @@
 #include "node/peer_net.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -484,7 +485,7 @@ static void hand_over(struct incoming *incoming, struct peer_net *to)
         struct handover *handover = mem_zalloc(sizeof *handover);
         handover->message.run = take_over;
         handover->net = to;
-        handover->fd = dup(fd);
+        handover->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         handover->greeting = incoming->greeting;
         incoming->greeting = (struct buf){0};
         if (handover->fd >= 0) {
