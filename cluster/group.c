@@ -470,6 +470,18 @@ static void forget_silent_leader(struct group *group)
     }
 }
 
+/* G15: at each heartbeat the engine takes for lost who has not answered since the one before, and sends it
+ * one message a heartbeat from then on. It is to look back a whole election time-out, as Raft says. */
+static void widen_contact(struct group *group)
+{
+    struct raft *raft = &group->raft;
+    uint64_t now_ms = group_now_ms(group), election_ms = group->options.election_ms;
+    if (GUARD(15) && raft_state(raft) == RAFT_LEADER && now_ms > election_ms &&
+        raft->election_timer_start > now_ms - election_ms + 1) {
+        raft->election_timer_start = now_ms - election_ms + 1;
+    }
+}
+
 void group_tick(struct group *group, int64_t now_ns)
 {
     group->now_ns = now_ns;
@@ -481,6 +493,7 @@ void group_tick(struct group *group, int64_t now_ns)
         group->persisted == group_last_index(group)) {
         guard_sole_voter_term(group);
     }
+    widen_contact(group);
     struct raft_event event = {.type = RAFT_TIMEOUT};
     CHECK(group_step(group, &event) == 0);
 }

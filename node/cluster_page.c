@@ -129,44 +129,45 @@ static struct status *status_of(struct statuses *statuses, uint64_t replica)
     return status;
 }
 
-static void note_self(struct node *node)
+static void note_self(struct node *node, struct status *self, uint64_t memory_bytes, int64_t now_ns)
 {
-    struct statuses *statuses = node->statuses;
-    int64_t now_ns = clock_boot_ns(node->clock);
-    uint64_t memory_bytes = own_memory();
-    CHECK(pthread_mutex_lock(&statuses->mutex) == 0);
-    struct status *self = status_of(statuses, node->replica);
     self->node = node->id;
     (void)snprintf(self->address, sizeof self->address, "%s", node->advertise);
     (void)snprintf(self->software, sizeof self->software, "%s", BELFRY_VERSION);
     self->started_ms = node->started_ms;
     self->heard_ms = now_ns / 1000000;
-    self->cpu_percent = own_cpu(statuses, now_ns);
+    self->cpu_percent = own_cpu(node->statuses, now_ns);
     self->memory_bytes = memory_bytes;
     self->draining = atomic_load(&node->draining);
-    for (unsigned p = 0; p < statuses->partitions; p++) {
+    for (unsigned p = 0; p < node->partitions_len; p++) {
         self->applied[p] = atomic_load(&node->partitions[p].applied);
     }
-    CHECK(pthread_mutex_unlock(&statuses->mutex) == 0);
 }
 
-void statuses_tend(struct node_worker *worker)
+static void pack_self(struct node *node, struct buf *out)
 {
-    struct node *node = worker->node;
     struct statuses *statuses = node->statuses;
-    struct buf body = {0};
-    if (statuses->calls++ % TELL_EVERY != 0) {
-        return;
-    }
-    note_self(node);
-    const struct status *self = status_of(statuses, node->replica); /* this thread alone writes it */
+    uint64_t memory_bytes = own_memory();
+    CHECK(pthread_mutex_lock(&statuses->mutex) == 0);
+    struct status *self = status_of(statuses, node->replica);
+    note_self(node, self, memory_bytes, clock_boot_ns(node->clock));
     struct status_message message = {.set.has = field_bit(5) - 1,
                                      .started_ms = self->started_ms,
                                      .cpu_permille = (int64_t)(self->cpu_percent * 10),
                                      .memory_bytes = (int64_t)self->memory_bytes,
                                      .draining = self->draining,
                                      .applied = bytes_of(self->applied, statuses->partitions * sizeof *self->applied)};
-    field_pack(&body, status_fields, &message);
+    field_pack(out, status_fields, &message);
+    CHECK(pthread_mutex_unlock(&statuses->mutex) == 0);
+}
+
+void statuses_tend(struct node_worker *worker)
+{
+    struct buf body = {0};
+    if (worker->node->statuses->calls++ % TELL_EVERY != 0) {
+        return;
+    }
+    pack_self(worker->node, &body);
     peer_net_each(link, &worker->peers)
     {
         (void)peer_net_send(&worker->peers, peer_dial_of(link), PEER_STATUS, buf_bytes(&body));

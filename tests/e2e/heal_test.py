@@ -1,10 +1,13 @@
 """A cluster that changes: nodes come and go under load, are restarted one by one, lose their disk or find it damaged,
 lag so far behind that the log no longer serves them. Nothing acknowledged is lost, no other node fails a request."""
+import contextlib
 import os
 import random
 import re
 import shutil
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -132,6 +135,37 @@ class Heal(ClusterTest):
             time.sleep(1)
             for j in range(3):
                 self.expect(cluster.at(j, user).get("/v1/users/me"), 401)
+
+    def secret(self, name):
+        path = os.path.join(tempfile.mkdtemp(prefix="belfry-secret-"), name)
+        self.addCleanup(shutil.rmtree, os.path.dirname(path), True)
+        subprocess.run([BINARY, "secret", path], check=True, timeout=30)
+        return path
+
+    def test_peers_of_another_secret_or_none_at_all_are_refused(self):
+        cluster = self.cluster(3, "--secret-file", self.secret("right"))
+        user = cluster.signup(0, "ada")
+        ports = free_ports(2)
+        stranger = Node(*cluster.nodes[0].flags[:2], "--secret-file", self.secret("wrong"))
+        stranger.port, stranger.listen, stranger.peer_listen = ports[0], "127.0.0.1:%d" % ports[0], "127.0.0.1:%d" % ports[1]
+        cluster.nodes.append(stranger)
+        cluster.launch(3)
+        reason = "does not know the cluster's secret"
+        cluster.wait("the reason is logged", lambda: any(reason in n.log_text() for n in cluster.nodes[:3]))
+        for noise in (b"GET / HTTP/1.1\r\n\r\n", bytes(4096), os.urandom(4096)):
+            with socket.create_connection(("127.0.0.1", int(cluster.nodes[0].peer_listen.split(":")[1])), 5) as s:
+                s.settimeout(10 * SLOW)
+                s.sendall(noise)
+                with contextlib.suppress(ConnectionError):
+                    self.assertEqual(s.recv(4096), b"", "nothing is told to whoever sends noise")
+        self.expect(user.get("/v1/users/me"), 200)
+        self.wait_members(cluster, 0, 3)
+        stranger.kill()
+        cluster.nodes.pop().close()
+        done = subprocess.run([BINARY, "serve", "--data", cluster.nodes[0].dir + "/other", "--listen", "127.0.0.1:0",
+                               "--peer-listen", "0.0.0.0:%d" % free_ports(1)[0]], capture_output=True, text=True, timeout=30)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("--secret-file", done.stderr)
 
     def damage(self, node, what):
         log = node.data + "/log/"

@@ -394,6 +394,38 @@ static void test_g14_logs_part_in_few_rounds(void **state)
 
 /* ---- a learner that is blank is not promoted: it would refuse its vote for ever ---- */
 
+/* ---- G15: C answers a heartbeat late, and gets what is new at once all the same ---- */
+
+static uint64_t late;
+
+static bool is_late(const struct group_message *message)
+{
+    return message->type == MESSAGE_APPEND_RESULT && message->from == late;
+}
+
+static bool makes_the_late_wait(struct hand *hand)
+{
+    uint64_t a = hand_found(hand, 3), c = next_id(next_id(a, 3), 3);
+    assert_true(hand_submit(hand, a, 1));
+    hand_run(hand, HAND_ELECTION_MS);
+    late = c;
+    hand->keeps = is_late; /* over two heartbeats */
+    hand_run(hand, HAND_ELECTION_MS * 2 / 3);
+    hand->keeps = NULL;
+    hand_release(hand);
+    hand_run(hand, 10);
+    size_t before = hand->replicas[c].log_len;
+    assert_true(hand_submit(hand, a, 1));
+    hand_run(hand, 5);
+    return hand->replicas[c].log_len == before;
+}
+
+static void test_g15_late_answer_does_not_end_the_pipeline(void **state)
+{
+    (void)state;
+    expect_guarded(15, makes_the_late_wait);
+}
+
 static void test_blank_learner_is_not_promoted(void **state)
 {
     (void)state;
@@ -425,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_g12_answer_to_an_old_term_is_the_term_alone),
         cmocka_unit_test(test_g13_superseded_membership_was_committed),
         cmocka_unit_test(test_g14_logs_part_in_few_rounds),
+        cmocka_unit_test(test_g15_late_answer_does_not_end_the_pipeline),
         cmocka_unit_test(test_blank_learner_is_not_promoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
