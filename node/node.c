@@ -585,6 +585,7 @@ static void free_node(struct node *node)
     }
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
+        node_worker_drop_log(worker);
         forward_close(worker);
         computes_close(worker);
         actors_close(&worker->actors);

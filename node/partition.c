@@ -79,6 +79,17 @@ static void batch_mark(struct node_batch *batch, struct partition *partition, ui
     batch->marks[batch->marks_len++].number = number;
 }
 
+void node_worker_drop_log(struct node_worker *worker)
+{
+    if (worker->batch != NULL) {
+        struct node_batch *batch = container_of(worker->batch, struct node_batch, batch);
+        worker->batch = NULL;
+        free(batch->marks);
+        free(batch->batch.records);
+        free(batch);
+    }
+}
+
 void node_worker_flush_log(struct node_worker *worker)
 {
     if (worker->batch != NULL) {

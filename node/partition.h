@@ -92,6 +92,8 @@ void partition_tick(struct partition *partition);
 void partition_publish(struct partition *partition);
 /* Hands the turn's log batch to the log writer. */
 void node_worker_flush_log(struct node_worker *worker);
+/* After the last turn: what a late message still wanted written is not, and nobody was told that it is. */
+void node_worker_drop_log(struct node_worker *worker);
 
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
  * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
