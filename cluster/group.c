@@ -430,11 +430,6 @@ void group_switched(struct group *group, int64_t now_ns)
     group->options.ops->restart(group->options.ctx, group, group->install.index, group->install.term);
 }
 
-bool group_is_installing(const struct group *group)
-{
-    return group->installing;
-}
-
 void group_synced(struct group *group, uint64_t number, int64_t now_ns)
 {
     group->now_ns = now_ns;

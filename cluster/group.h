@@ -167,7 +167,6 @@ enum err group_install(struct group *group, const struct group_message *message,
 /* The state is switched, durably. Asks for the log to begin anew (ops.restart); once that is synced, the
  * group goes on from there. */
 void group_switched(struct group *group, int64_t now_ns);
-bool group_is_installing(const struct group *group);
 /* Entries at or below index are no longer in the log. */
 void group_forget(struct group *group, uint64_t index, int64_t now_ns);
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "actors/system/system.h"
 #include "node/codec/field.h"
 #include "node/command.h"
 #include "node/peer_net.h"
@@ -150,6 +151,31 @@ void forward_submit(struct submission *submission)
     submission->give_up_ms = clock_boot_ms(submission->from->node->clock) + LIMIT_RETRY_MS;
     list_init(&submission->waiting);
     attempt(submission);
+}
+
+static void drop_answer(struct submission *submission)
+{
+    submission_free(submission);
+}
+
+void forward_system(struct node_worker *worker, uint8_t op_tag, const void *in)
+{
+    struct node *node = worker->node;
+    const struct op *op = kind_op(&system_kind, op_tag);
+    struct buf params = {0};
+    field_pack(&params, op->in, in);
+    struct command command = {.key = system_address.key,
+                              .params = buf_bytes(&params),
+                              .kind = KIND_SYSTEM,
+                              .op = op_tag,
+                              .request_id = id_make(clock_wall_ms(node->clock), 0, random_u64(&worker->worker.random))};
+    struct submission *submission =
+        submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
+    buf_free(&params);
+    submission->from = worker;
+    submission->frees = (op->flags & OP_FREES) != 0;
+    submission->done = drop_answer;
+    forward_submit(submission);
 }
 
 static void retry_commands(struct node_worker *worker, int64_t now_ms)

@@ -14,6 +14,10 @@
 /* On submission->from: carries it out, here or elsewhere; done is called exactly once. */
 void forward_submit(struct submission *submission);
 
+/* Has the system partition carry out one of its commands; in is the operation's input. Nobody waits for what
+ * comes of it. */
+void forward_system(struct node_worker *worker, uint8_t op, const void *in);
+
 /* ---- reads ---- */
 
 /* Of a partition that is led elsewhere: the number of the question whose answer says how far a read that

@@ -340,16 +340,6 @@ static enum err read_promise(struct join *join)
     return err;
 }
 
-static void dial_all(struct join *join)
-{
-    char list[CONFIG_JOIN], *rest = NULL;
-    (void)snprintf(list, sizeof list, "%s", join->config->join);
-    for (char *address = strtok_r(list, ", ", &rest); address != NULL; address = strtok_r(NULL, ", ", &rest)) {
-        peer_net_dial(&join->net, 0, address);
-        join->addresses++;
-    }
-}
-
 static enum err open_net(struct join *join, const uint8_t *secret)
 {
     struct link_hello hello = {.node = join->identity->node, .run = random_u64(&join->worker->random), .workers = 1};
@@ -361,7 +351,7 @@ static enum err open_net(struct join *join, const uint8_t *secret)
     join->nets[0] = &join->net;
     (void)snprintf(join->why, join->why_cap, "cannot listen for peers on %.200s", join->config->peer_listen);
     TRY(peer_net_listen(&join->net, join->config->peer_listen, join->nets, 1, &port));
-    dial_all(join);
+    join->addresses = peer_net_dial_all(&join->net, join->config->join, NULL);
     peer_net_start(&join->net);
     return OK;
 }

@@ -5,7 +5,6 @@
 
 #include "actors/system/system.h"
 #include "cluster/placement.h"
-#include "node/command.h"
 #include "node/forward.h"
 #include "node/install.h"
 #include "node/peers.h"
@@ -132,31 +131,13 @@ static bool is_retired(struct rows *rows, uint64_t replica)
     return rows_get(rows, TABLE_RETIRED, bytes_of(&replica, sizeof replica), &value) == OK;
 }
 
-static void drop_retirement(struct submission *submission)
-{
-    submission_free(submission);
-}
-
 /* Its address answers with another id: its disk was wiped. */
 static void retire(struct node_worker *worker, uint64_t replica)
 {
     struct node *node = worker->node;
     struct retire in = {0};
-    struct buf params = {0};
     FIELD_SET(retire_fields, &in, struct retire, replica, bytes_of(&replica, sizeof replica));
-    field_pack(&params, retire_fields, &in);
-    struct command command = {.key = system_address.key,
-                              .params = buf_bytes(&params),
-                              .kind = KIND_SYSTEM,
-                              .op = SYSTEM_RETIRE,
-                              .request_id = id_make(clock_wall_ms(node->clock), 0, random_u64(&worker->worker.random))};
-    struct submission *submission =
-        submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
-    buf_free(&params);
-    submission->from = worker;
-    submission->frees = true;
-    submission->done = drop_retirement;
-    forward_submit(submission);
+    forward_system(worker, SYSTEM_RETIRE, &in);
     log_text(node->log, LOG_WARN, "a node's place is taken by another: it is removed", "replica %016llx",
              (unsigned long long)replica);
 }

@@ -365,17 +365,11 @@ static enum err start_hashers(struct node *node)
     return job.err;
 }
 
-static void drop_submission(struct submission *submission)
-{
-    submission_free(submission);
-}
-
 /* A system group without a signing key gets its first one from whoever leads it. */
 static void propose_key(struct node_worker *worker)
 {
     struct node *node = worker->node;
     struct signing_key key = {0};
-    struct buf params = {0};
     uint8_t public[crypto_sign_PUBLICKEYBYTES], secret[crypto_sign_SECRETKEYBYTES];
     char kid[ID_TEXT_BYTES];
     struct id id = id_make(clock_wall_ms(node->clock), 0, random_u64(&worker->worker.random));
@@ -384,18 +378,7 @@ static void propose_key(struct node_worker *worker)
     FIELD_SET(signing_key_fields, &key, struct signing_key, kid, bytes_of(kid, sizeof kid));
     FIELD_SET(signing_key_fields, &key, struct signing_key, secret, bytes_of(secret, sizeof secret));
     FIELD_SET(signing_key_fields, &key, struct signing_key, public, bytes_of(public, sizeof public));
-    field_pack(&params, signing_key_fields, &key);
-    struct command command = {.key = system_address.key,
-                              .params = buf_bytes(&params),
-                              .kind = KIND_SYSTEM,
-                              .op = SYSTEM_ADD_KEY,
-                              .request_id = id};
-    struct submission *submission =
-        submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
-    buf_free(&params);
-    submission->from = worker;
-    submission->done = drop_submission;
-    forward_submit(submission);
+    forward_system(worker, SYSTEM_ADD_KEY, &key);
 }
 
 void node_tend_keys(struct node_worker *worker)

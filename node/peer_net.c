@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cluster/wire.h"
+#include "node/config.h"
 #include "node/http/listen.h"
 #include "node/limits.h"
 
@@ -71,7 +72,7 @@ static void on_written(uv_write_t *req, int status)
 }
 
 /* Sends what the link has to say. */
-static void write_out(struct peer_net *net, uv_tcp_t *tcp, struct link *wire)
+static void write_out(uv_tcp_t *tcp, struct link *wire)
 {
     struct buf *out = link_output(wire);
     if (out->len == 0 || uv_is_closing((uv_handle_t *)tcp)) {
@@ -81,7 +82,6 @@ static void write_out(struct peer_net *net, uv_tcp_t *tcp, struct link *wire)
     write->bytes = *out;
     *out = (struct buf){0};
     uv_buf_t buf = uv_buf_init((char *)write->bytes.ptr, (unsigned)write->bytes.len);
-    atomic_fetch_add_explicit(&net->sent_bytes, write->bytes.len, memory_order_relaxed);
     if (uv_write(&write->req, (uv_stream_t *)tcp, &buf, 1, on_written) != 0) {
         buf_free(&write->bytes);
         free(write);
@@ -173,7 +173,7 @@ static void on_dial_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         dial_close(dial, link_reason(dial->wire));
         return;
     }
-    write_out(dial->net, &dial->tcp, dial->wire);
+    write_out(&dial->tcp, dial->wire);
     if (!was_up && link_is_up(dial->wire)) {
         dial->failures = 0;
         if (dial->reason[0] != 0) {
@@ -207,7 +207,7 @@ static void on_connected(uv_connect_t *connect, int status)
         dial_close(dial, "the connection broke");
         return;
     }
-    write_out(dial->net, &dial->tcp, dial->wire);
+    write_out(&dial->tcp, dial->wire);
 }
 
 static bool parse_address(const char *text, struct sockaddr_storage *out)
@@ -268,9 +268,22 @@ void peer_net_dial(struct peer_net *net, uint64_t replica, const char *address)
     }
 }
 
-void peer_net_hang_up(struct peer_net *net, struct peer_dial *dial)
+unsigned peer_net_dial_all(struct peer_net *net, const char *list, const char *own)
 {
-    (void)net;
+    char copy[CONFIG_JOIN], *rest = NULL;
+    unsigned dialed = 0;
+    (void)snprintf(copy, sizeof copy, "%s", list);
+    for (char *address = strtok_r(copy, ", ", &rest); address != NULL; address = strtok_r(NULL, ", ", &rest)) {
+        if (own == NULL || strcmp(address, own) != 0) {
+            peer_net_dial(net, REPLICA_ANY, address);
+            dialed++;
+        }
+    }
+    return dialed;
+}
+
+void peer_net_hang_up(struct peer_dial *dial)
+{
     dial->unwanted = true;
     if (dial->state == DIAL_RESTS) {
         dial_free(dial);
@@ -320,7 +333,7 @@ static void dial_flush(struct peer_dial *dial)
 {
     if (dial->frame.len > 0 && peer_dial_is_up(dial)) {
         link_send(dial->wire, buf_bytes(&dial->frame));
-        write_out(dial->net, &dial->tcp, dial->wire);
+        write_out(&dial->tcp, dial->wire);
     }
     frame_wipe(dial);
     if (dial->frame.cap > LIMIT_PEER_FRAME_BYTES) {
@@ -369,7 +382,6 @@ static void incoming_close(struct incoming *incoming, const char *reason)
     }
     incoming->closing = true;
     if (reason != NULL) {
-        atomic_fetch_add_explicit(&incoming->net->refused, 1, memory_order_relaxed);
         log_text(incoming->net->worker->log, LOG_WARN, "a peer was refused", "%s", reason);
     }
     uv_close((uv_handle_t *)&incoming->tcp, on_incoming_closed);
@@ -414,13 +426,11 @@ static enum err incoming_frame(void *ctx, struct bytes frame)
 
 static void incoming_feed(struct incoming *incoming, struct bytes input)
 {
-    struct peer_net *net = incoming->net;
-    atomic_fetch_add_explicit(&net->received_bytes, input.len, memory_order_relaxed);
     enum err err = link_input(incoming->wire, input);
     if (incoming->closing) {
         return;
     }
-    write_out(net, &incoming->tcp, incoming->wire);
+    write_out(&incoming->tcp, incoming->wire);
     if (err != OK) {
         incoming_close(incoming, link_reason(incoming->wire));
     }
@@ -631,7 +641,7 @@ void peer_net_close(struct peer_net *net)
     }
     for (struct list *link = net->dials.next; link != &net->dials; link = next) {
         next = link->next;
-        peer_net_hang_up(net, peer_dial_of(link));
+        peer_net_hang_up(peer_dial_of(link));
     }
     for (struct list *link = net->incoming.next; link != &net->incoming; link = next) {
         next = link->next;

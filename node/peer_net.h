@@ -34,7 +34,6 @@ struct peer_net {
     unsigned nets_len;
     struct timer tick;
     bool closing;
-    atomic_uint_fast64_t sent_bytes, received_bytes, refused;
 };
 
 void peer_net_init(struct peer_net *net, struct worker *worker, const struct link_hello *hello, const uint8_t *secret,
@@ -51,7 +50,9 @@ void peer_net_close(struct peer_net *net);
 /* Keeps a link to this replica (0: to whoever answers there); of one that is dialed already the address is
  * changed. */
 void peer_net_dial(struct peer_net *net, uint64_t replica, const char *address);
-void peer_net_hang_up(struct peer_net *net, struct peer_dial *dial);
+/* The same for each address of a list, whoever answers there, but for `own` (may be NULL); returns how many. */
+unsigned peer_net_dial_all(struct peer_net *net, const char *list, const char *own);
+void peer_net_hang_up(struct peer_dial *dial);
 /* NULL when it is not dialed. */
 struct peer_dial *peer_net_find(struct peer_net *net, uint64_t replica);
 bool peer_dial_is_up(const struct peer_dial *dial);

@@ -118,14 +118,6 @@ bool peers_address(struct peers *peers, uint64_t replica, char out[LINK_ADDRESS_
     return known;
 }
 
-unsigned peers_count(struct peers *peers)
-{
-    lock(peers);
-    unsigned len = peers->len;
-    unlock(peers);
-    return len;
-}
-
 /* ---- links ---- */
 
 static enum err met(void *ctx, const struct link_hello *peer, bool dialed, char *why)
@@ -167,8 +159,7 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_ROWS: install_on_rows(worker, from, body); return;
     case PEER_STAGED: install_on_staged(worker, from, body); return;
     case PEER_PROMISE:
-    case PEER_PROMISED:
-    case PEER_FOUNDED: return;
+    case PEER_PROMISED: return;
     }
 }
 
@@ -220,18 +211,6 @@ static void set_advertised(struct node *node)
     }
 }
 
-/* Members are known by the groups; one that has just joined has none yet, and addresses change. */
-static void dial_joined(struct node *node)
-{
-    char list[CONFIG_JOIN], *rest = NULL;
-    (void)snprintf(list, sizeof list, "%s", node->config.join);
-    for (char *address = strtok_r(list, ", ", &rest); address != NULL; address = strtok_r(NULL, ", ", &rest)) {
-        if (strcmp(address, node->advertise) != 0) {
-            peer_net_dial(&node->partitions[0].home->peers, 0, address);
-        }
-    }
-}
-
 enum err peers_open(struct node *node, char *why, size_t why_cap)
 {
     struct peers *peers = node->peers;
@@ -259,7 +238,8 @@ enum err peers_open(struct node *node, char *why, size_t why_cap)
         (void)snprintf(net->hello.address, sizeof net->hello.address, "%s", node->advertise);
         peer_net_start(net);
     }
-    dial_joined(node);
+    /* Members are known by the groups; one that has just joined has none yet, and addresses change. */
+    (void)peer_net_dial_all(&node->partitions[0].home->peers, node->config.join, node->advertise);
     return OK;
 }
 
@@ -308,7 +288,7 @@ void peers_sync(struct node_worker *worker)
         }
         wanted = wanted || (peer_dial_replica(dial) == 0 && !is_known(list, len, peer_dial_address(dial)));
         if (!wanted) {
-            peer_net_hang_up(net, dial);
+            peer_net_hang_up(dial);
         }
     }
 }

@@ -9,22 +9,21 @@
 
 /* Types of messages; never reused. */
 enum peer_message {
-    PEER_GROUP = 1, /* of a Raft group (cluster/wire.h) */
-    PEER_COMMAND,   /* carry this out if you lead (node/forward.h) */
-    PEER_ANSWER,    /* what came of it */
-    PEER_ASK,       /* how far must a read see? */
-    PEER_INDEX,     /* so far */
-    PEER_HASH,      /* compute this password hash */
-    PEER_HASHED,    /* here it is */
-    PEER_JOIN,      /* take me into the cluster (node/join.h) */
-    PEER_PROMISE,   /* founding: promise to belong to this cluster */
-    PEER_PROMISED,
-    PEER_FOUNDED,
-    PEER_STATUS, /* of a node (node/cluster_page.h) */
-    PEER_DRAIN,
-    PEER_ROWS,   /* of a partition's state (node/install.h) */
-    PEER_STAGED, /* so far it is taken over */
-    PEER_LOAD    /* how busy I am (node/balance.h) */
+    PEER_GROUP = 1,   /* of a Raft group (cluster/wire.h) */
+    PEER_COMMAND = 2, /* carry this out if you lead (node/forward.h) */
+    PEER_ANSWER = 3,  /* what came of it */
+    PEER_ASK = 4,     /* how far must a read see? */
+    PEER_INDEX = 5,   /* so far */
+    PEER_HASH = 6,    /* compute this password hash */
+    PEER_HASHED = 7,  /* here it is */
+    PEER_JOIN = 8,    /* take me into the cluster (node/join.h) */
+    PEER_PROMISE = 9, /* founding: promise to belong to this cluster */
+    PEER_PROMISED = 10,
+    PEER_STATUS = 11, /* of a node (node/cluster_page.h) */
+    PEER_DRAIN = 12,
+    PEER_ROWS = 13,   /* of a partition's state (node/install.h) */
+    PEER_STAGED = 14, /* so far it is taken over */
+    PEER_LOAD = 15    /* how busy I am (node/balance.h) */
 };
 
 struct peers;
@@ -43,8 +42,6 @@ void peers_note(struct peers *peers, uint64_t replica, const char *address);
 bool peers_name(struct peers *peers, uint64_t replica, char out[ID_TEXT_BYTES]);
 /* Where it is reached; false when that is not known. Any thread. */
 bool peers_address(struct peers *peers, uint64_t replica, char out[LINK_ADDRESS_BYTES]);
-/* Nodes in the book, this one not counted. */
-unsigned peers_count(struct peers *peers);
 /* On a worker, now and then: dials what is new, hangs up on what is gone. */
 void peers_sync(struct node_worker *worker);
 /* To that replica's node. False: it is not reached at the moment. */

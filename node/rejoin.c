@@ -62,12 +62,8 @@ static void ask(struct asking *asking, const struct config *config, const uint8_
 {
     struct link_hello hello = {.node = asking->identity->node, .cluster = asking->identity->cluster, .workers = 1};
     struct peer_net_handler handler = {met, on_message, asking};
-    char list[CONFIG_JOIN], *rest = NULL;
     peer_net_init(&asking->net, asking->worker, &hello, secret, &handler);
-    (void)snprintf(list, sizeof list, "%s", config->join);
-    for (char *address = strtok_r(list, ", ", &rest); address != NULL; address = strtok_r(NULL, ", ", &rest)) {
-        peer_net_dial(&asking->net, 0, address);
-    }
+    (void)peer_net_dial_all(&asking->net, config->join, NULL);
     asking->look.fire = look;
     asking->until_ms = clock_boot_ms(asking->worker->clock) + ASK_MS;
     peer_net_start(&asking->net);
