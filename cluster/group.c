@@ -524,9 +524,17 @@ void group_forget(struct group *group, uint64_t index, int64_t now_ns)
     struct raft *raft = &group->raft;
     group->now_ns = now_ns;
     /* G7: not while a snapshot is being installed; the engine would take ours for it. */
-    if ((GUARD(7) && raft->snapshot.installing) || index <= raft->trail.offset || group->applied == 0 ||
-        group->applied <= raft->trail.snapshot.index || index > group->applied) {
+    if ((GUARD(7) && raft->snapshot.installing) || index <= raft->trail.offset || index > group->applied ||
+        group->applied < raft->trail.snapshot.index) {
         return;
+    }
+    if (group->applied == raft->trail.snapshot.index) {
+        if (!GUARD(16)) {
+            return;
+        }
+        /* G16: the engine shortens its log with a new snapshot alone, and takes none at the index of the last
+         * one. Where nothing new was applied it would go on offering entries that are gone. */
+        raft->trail.snapshot.index = 0;
     }
     struct raft_event event = {.type = RAFT_SNAPSHOT};
     event.snapshot.metadata.index = group->applied;

@@ -118,7 +118,7 @@ class Cluster:
             if result:
                 return result
             if time.monotonic() > until:
-                ready = ["%d: %s" % (i, self.get(i, "/readyz?verbose")) for i in range(len(self.nodes))]
+                ready = ["%d: %s %s" % (i, self.get(i, "/readyz?verbose"), self.get(i, "/v1/cluster")) for i in range(len(self.nodes))]
                 raise AssertionError("waited in vain: %s\n%s\n%s" % (what, "\n".join(ready), "\n".join(
                     "\n".join(l for l in n.log_text().splitlines() if '"msg":"request"' not in l)[-3000:] for n in self.nodes if n.process)))
             time.sleep(0.02)

@@ -392,8 +392,6 @@ static void test_g14_logs_part_in_few_rounds(void **state)
     expect_guarded(14, parts_slowly);
 }
 
-/* ---- a learner that is blank is not promoted: it would refuse its vote for ever ---- */
-
 /* ---- G15: C answers a heartbeat late, and gets what is new at once all the same ---- */
 
 static uint64_t late;
@@ -425,6 +423,38 @@ static void test_g15_late_answer_does_not_end_the_pipeline(void **state)
     (void)state;
     expect_guarded(15, makes_the_late_wait);
 }
+
+/* ---- G16: the log is dropped in two steps, with nothing applied between; C missed the end of it ---- */
+
+static bool is_install(const struct group_message *message)
+{
+    return message->type == MESSAGE_INSTALL;
+}
+
+static bool offers_what_is_gone(struct hand *hand)
+{
+    uint64_t a = hand_found(hand, 3), c = next_id(next_id(a, 3), 3);
+    assert_true(hand_submit(hand, a, 5));
+    hand_run(hand, HAND_ELECTION_MS);
+    hand_isolate(hand, c, true);
+    assert_true(hand_submit(hand, a, 20));
+    hand_run(hand, 2 * HAND_ELECTION_MS);
+    uint64_t last = group_last_index(hand_group(hand, a));
+    group_forget(hand_group(hand, a), 2, hand->now_ns);
+    group_forget(hand_group(hand, a), last - 1, hand->now_ns);
+    hand->keeps = is_install;
+    hand_isolate(hand, c, false);
+    hand_run(hand, HAND_ELECTION_MS);
+    return hand_kept(hand) == 0;
+}
+
+static void test_g16_log_is_shortened_again(void **state)
+{
+    (void)state;
+    expect_guarded(16, offers_what_is_gone);
+}
+
+/* ---- a learner that is blank is not promoted: it would refuse its vote for ever ---- */
 
 static void test_blank_learner_is_not_promoted(void **state)
 {
@@ -458,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_g13_superseded_membership_was_committed),
         cmocka_unit_test(test_g14_logs_part_in_few_rounds),
         cmocka_unit_test(test_g15_late_answer_does_not_end_the_pipeline),
+        cmocka_unit_test(test_g16_log_is_shortened_again),
         cmocka_unit_test(test_blank_learner_is_not_promoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
