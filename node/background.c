@@ -19,6 +19,7 @@ static void run_done(struct worker *worker, struct message *message)
 
 static void *background_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "background");
     struct background *background = arg;
     CHECK(pthread_mutex_lock(&background->mutex) == 0);
     while (!background->stopping || !list_empty(&background->jobs)) {

@@ -169,6 +169,7 @@ static bool wait_for_turn(struct backups *backups)
 
 static void *backups_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "backups");
     while (wait_for_turn(arg)) {
         make_one(arg);
     }

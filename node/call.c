@@ -107,7 +107,11 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
                         : !forward_answered(call->worker, p, point->ask, &point->index)) {
         return false;
     }
-    return atomic_load_explicit(&partition->applied, memory_order_acquire) >= point->index;
+    bool applied = atomic_load_explicit(&partition->applied, memory_order_acquire) >= point->index;
+    if (!applied && call->reading) {
+        partition_hurry(partition);
+    }
+    return applied;
 }
 
 static bool all_fresh(struct call *call)

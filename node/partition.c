@@ -202,6 +202,7 @@ static void on_apply(void *ctx, struct group *group, const struct group_entry *e
         apply->batch.done = apply_done;
         partition->building = &apply->batch;
         partition->building_cap = 0;
+        partition->building_ms = partition->home->worker.now_ms;
     }
     struct apply_batch *batch = partition->building;
     if (batch->len == partition->building_cap) {
@@ -636,15 +637,42 @@ static void propose(struct partition *partition)
     }
 }
 
+/* Where nobody waits for an answer, entries are applied together, some milliseconds of all partitions in one
+ * transaction: the pages they share are written once. */
+static bool may_hold_back(struct partition *partition)
+{
+    const struct node *node = partition->node;
+    int64_t now_ms = partition->home->worker.now_ms;
+    bool reads_wait = false;
+    if (group_is_leader(partition->group) || partition->number == 0 || atomic_load(&node->stopping) ||
+        partition->building->len >= LIMIT_APPLY_BATCH ||
+        now_ms / LIMIT_HOLD_BACK_MS != partition->building_ms / LIMIT_HOLD_BACK_MS) {
+        return false;
+    }
+    atomic_store(&partition->holds_back, true); /* and then a look: partition_hurry does it the other way round */
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        reads_wait = reads_wait || atomic_load(&node->workers[w].reads_wait);
+    }
+    return !reads_wait;
+}
+
+void partition_hurry(struct partition *partition)
+{
+    if (atomic_load(&partition->holds_back)) {
+        worker_wake(&partition->home->worker);
+    }
+}
+
 void partition_turn_end(struct partition *partition)
 {
     if (!list_empty(&partition->run_queue)) {
         propose(partition);
         partition_publish(partition);
     }
-    if (partition->building != NULL) {
+    if (partition->building != NULL && !may_hold_back(partition)) {
         struct apply_batch *batch = partition->building;
         partition->building = NULL;
+        atomic_store(&partition->holds_back, false);
         state_writer_submit(partition->node->state_writer, batch);
     }
 }

@@ -20,8 +20,10 @@ struct partition {
     int64_t stamped_ms;
     struct list run_queue;         /* actors with mail */
     struct submission **proposals; /* by index */
-    struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
+    struct apply_batch *building;  /* committed, not yet handed to the state writer */
     size_t building_cap;
+    int64_t building_ms;               /* since when */
+    atomic_bool holds_back;            /* what is committed, for a while */
     unsigned loads;                    /* of old entries, under way */
     struct list senders;               /* of the state, to replicas (node/install.h) */
     struct install_receiver *receiver; /* of the state; NULL: none */
@@ -87,6 +89,8 @@ void partition_receive(struct node_worker *worker, struct bytes body);
 /* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
  * committed. */
 void partition_turn_end(struct partition *partition);
+/* A read waits for more to be applied here, and its worker's reads_wait says so. On any worker. */
+void partition_hurry(struct partition *partition);
 void partition_tick(struct partition *partition);
 /* Writes the published numbers. */
 void partition_publish(struct partition *partition);

@@ -247,6 +247,7 @@ static bool wait_interval(struct durable *durable)
 
 static void *durable_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "durable");
     struct durable *durable = arg;
     while (wait_interval(durable)) {
         enum err err = durable_point(durable);

@@ -130,6 +130,7 @@ static bool wait_for_batch(struct log_writer *writer)
 
 static void *writer_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "log");
     struct log_writer *writer = arg;
     struct list batches;
     bool sealed = false;
@@ -190,6 +191,7 @@ static void wait_for_work(struct log_writer *writer, bool again)
 
 static void *helper_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "log-ahead");
     struct log_writer *writer = arg;
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     while (!writer->stopping) {

@@ -207,6 +207,7 @@ static void take_work(struct state_writer *writer, struct work *out)
 
 static void *writer_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "state");
     struct state_writer *writer = arg;
     struct work work;
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);

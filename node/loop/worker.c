@@ -84,6 +84,7 @@ void worker_init(struct worker *worker, unsigned index, struct clock *clock, str
 
 static void *worker_main(void *arg)
 {
+    (void)pthread_setname_np(pthread_self(), "worker");
     struct worker *worker = arg;
     (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
     return NULL;
