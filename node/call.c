@@ -107,11 +107,7 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
                         : !forward_answered(call->worker, p, point->ask, &point->index)) {
         return false;
     }
-    bool applied = atomic_load_explicit(&partition->applied, memory_order_acquire) >= point->index;
-    if (!applied && call->reading) {
-        partition_hurry(partition);
-    }
-    return applied;
+    return atomic_load_explicit(&partition->applied, memory_order_acquire) >= point->index;
 }
 
 static bool all_fresh(struct call *call)
@@ -148,6 +144,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
     call->reading = true;
     list_add_tail(&call->worker->read_waiters, &call->waiting);
     atomic_store(&call->worker->reads_wait, true);
+    state_writer_hurry(call->worker->node->state_writer);
     set_deadline(call, LIMIT_READ_MS);
     return all_fresh(call) && (list_remove(&call->waiting), call->reading = false, true);
 }
@@ -175,6 +172,8 @@ void call_run_readers(struct node_worker *worker)
     }
     if (list_empty(&worker->read_waiters)) {
         atomic_store(&worker->reads_wait, false);
+    } else {
+        state_writer_hurry(worker->node->state_writer);
     }
 }
 

@@ -82,6 +82,16 @@ static void on_tick(struct timer *timer)
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
 
+static bool may_wait(void *ctx)
+{
+    struct node *node = container_of(ctx, struct node, apply_context);
+    bool waits = atomic_load(&node->stopping);
+    for (unsigned w = 0; w < node->workers_len; w++) {
+        waits = waits || atomic_load(&node->workers[w].reads_wait);
+    }
+    return !waits;
+}
+
 /* On the state writer's thread, after each commit. */
 static void on_committed(void *ctx, struct state *state)
 {
@@ -331,8 +341,8 @@ static void start_storage(struct node *node)
     node->background = background_new();
     node->log_writer = log_writer_new(node->segments, node->partitions_len, node->clock);
     node->apply_context.partitions = node->data_partitions;
-    struct state_writer_options options = {node->state, node->clock,  apply_entry,
-                                           apply_drop,  on_committed, &node->apply_context};
+    struct state_writer_options options = {node->state,  node->clock, apply_entry,         apply_drop,
+                                           on_committed, may_wait,    &node->apply_context};
     node->state_writer = state_writer_new(&options);
     node->durable = durable_new(disk_posix(), node->config.data, node->partitions_len, node->config.durable_interval_ms,
                                 node->state_writer, node->log_writer);

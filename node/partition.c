@@ -134,37 +134,78 @@ static void on_append(void *ctx, struct group *group, const struct group_entry *
 
 struct node_apply {
     struct apply_batch batch;
-    struct message message;
+    struct message told, done; /* to the home worker, in this order */
     struct partition *partition;
+    struct outcome **outcomes; /* by entry; NULL when it failed before there were any */
 };
 
 static void answer(struct submission *submission, enum err err, struct outcome *outcome);
 
-/* On the home worker: the entries are applied. */
-static void batch_applied(struct worker *base, struct message *message)
+/* Who proposed that entry, if anybody waits for it here. */
+static struct submission *take_proposal(struct partition *partition, uint64_t index)
 {
-    struct node_apply *apply = container_of(message, struct node_apply, message);
-    struct partition *partition = apply->partition;
-    struct node_worker *worker = node_worker_of(base);
+    struct submission **place = &partition->proposals[index % PROPOSALS], *submission = *place;
+    *place = NULL;
+    if (submission != NULL) {
+        actor_answered(&partition->home->actors, submission->actor, partition->home->worker.now_ms);
+    }
+    return submission;
+}
+
+/* On the home worker: what came of the entries is known. */
+static void outcomes_known(struct worker *base, struct message *message)
+{
+    struct node_apply *apply = container_of(message, struct node_apply, told);
+    (void)base;
     for (size_t i = 0; i < apply->batch.len; i++) {
-        struct apply_entry *entry = &apply->batch.entries[i];
-        struct submission **place = &partition->proposals[entry->index % PROPOSALS];
-        struct submission *submission = *place;
-        *place = NULL;
+        struct submission *submission = take_proposal(apply->partition, apply->batch.entries[i].index);
         if (submission == NULL) {
-            outcome_free(entry->outcome); /* replayed after a start: nobody waits */
-            continue;
+            outcome_free(apply->outcomes[i]); /* proposed elsewhere, or before a start */
+        } else {
+            answer(submission, OK, apply->outcomes[i]);
         }
-        actor_answered(&worker->actors, submission->actor, worker->worker.now_ms);
-        /* Committed and not applied: a later start will apply it, so nobody can say yet. */
-        enum err err = apply->batch.err == OK ? OK : ERR_TIMEOUT;
-        answer(submission, err, entry->outcome);
     }
-    if (apply->batch.err == OK && apply->batch.len > 0) {
-        group_applied(partition->group, apply->batch.entries[apply->batch.len - 1].index);
+    free(apply->outcomes);
+}
+
+/* On the home worker: the entries are applied. */
+static void entries_applied(struct worker *base, struct message *message)
+{
+    struct node_apply *apply = container_of(message, struct node_apply, done);
+    struct apply_batch *batch = &apply->batch;
+    (void)base;
+    for (size_t i = 0; i < batch->len && !batch->told; i++) {
+        struct submission *submission = take_proposal(apply->partition, batch->entries[i].index);
+        if (submission != NULL) {
+            answer(submission, ERR_TIMEOUT, NULL); /* a later start will apply it, so nobody can say yet */
+        }
     }
-    free(apply->batch.entries);
+    if (batch->err == OK && batch->len > 0) {
+        group_applied(apply->partition->group, batch->entries[batch->len - 1].index);
+    }
+    free(batch->entries);
     free(apply);
+}
+
+/* On the state writer's thread. */
+static void apply_told(struct apply_batch *batch)
+{
+    struct node_apply *apply = container_of(batch, struct node_apply, batch);
+    struct node *node = apply->partition->node;
+    apply->outcomes = mem_alloc(batch->len * sizeof(struct outcome *));
+    for (size_t i = 0; i < batch->len; i++) {
+        struct outcome *outcome = batch->entries[i].outcome;
+        apply->outcomes[i] = outcome;
+        batch->entries[i].outcome = NULL;
+        if (outcome != NULL) {
+            metrics_command(node->metrics, outcome->kind, outcome->op, outcome->err);
+            for (size_t at = 0; at < outcome->notices_len; at++) {
+                guard_notice(node, &outcome->notices[at]);
+            }
+        }
+    }
+    atomic_store_explicit(&apply->partition->answered, batch->entries[batch->len - 1].index, memory_order_release);
+    worker_post(&apply->partition->home->worker, &apply->told);
 }
 
 /* On the state writer's thread, after the commit. */
@@ -178,16 +219,7 @@ static void apply_done(struct apply_batch *batch)
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);
         node_met_damage(node);
     }
-    for (size_t i = 0; i < batch->len; i++) {
-        const struct outcome *outcome = batch->entries[i].outcome;
-        if (outcome != NULL) {
-            metrics_command(node->metrics, outcome->kind, outcome->op, outcome->err);
-            for (size_t at = 0; at < outcome->notices_len; at++) {
-                guard_notice(node, &outcome->notices[at]);
-            }
-        }
-    }
-    worker_post(&apply->partition->home->worker, &apply->message);
+    worker_post(&apply->partition->home->worker, &apply->done);
 }
 
 static void on_apply(void *ctx, struct group *group, const struct group_entry *entry)
@@ -197,12 +229,13 @@ static void on_apply(void *ctx, struct group *group, const struct group_entry *e
     if (partition->building == NULL) {
         struct node_apply *apply = mem_zalloc(sizeof *apply);
         apply->partition = partition;
-        apply->message.run = batch_applied;
+        apply->told.run = outcomes_known;
+        apply->done.run = entries_applied;
         apply->batch.group = (uint16_t)partition->number;
+        apply->batch.outcomes = apply_told;
         apply->batch.done = apply_done;
         partition->building = &apply->batch;
         partition->building_cap = 0;
-        partition->building_ms = partition->home->worker.now_ms;
     }
     struct apply_batch *batch = partition->building;
     if (batch->len == partition->building_cap) {
@@ -480,7 +513,8 @@ void partition_publish(struct partition *partition)
 uint64_t partition_read_index(struct partition *partition)
 {
     if (atomic_load_explicit(&partition->lease_end_ns, memory_order_acquire) == INT64_MAX) {
-        return partition->at_start;
+        uint64_t answered = atomic_load_explicit(&partition->answered, memory_order_acquire);
+        return answered > partition->at_start ? answered : partition->at_start;
     }
     /* In this order: what is settled was committed before. */
     bool settled = atomic_load_explicit(&partition->confirmed_ns, memory_order_acquire) != INT64_MIN;
@@ -637,42 +671,15 @@ static void propose(struct partition *partition)
     }
 }
 
-/* Where nobody waits for an answer, entries are applied together, some milliseconds of all partitions in one
- * transaction: the pages they share are written once. */
-static bool may_hold_back(struct partition *partition)
-{
-    const struct node *node = partition->node;
-    int64_t now_ms = partition->home->worker.now_ms;
-    bool reads_wait = false;
-    if (group_is_leader(partition->group) || partition->number == 0 || atomic_load(&node->stopping) ||
-        partition->building->len >= LIMIT_APPLY_BATCH ||
-        now_ms / LIMIT_HOLD_BACK_MS != partition->building_ms / LIMIT_HOLD_BACK_MS) {
-        return false;
-    }
-    atomic_store(&partition->holds_back, true); /* and then a look: partition_hurry does it the other way round */
-    for (unsigned w = 0; w < node->workers_len; w++) {
-        reads_wait = reads_wait || atomic_load(&node->workers[w].reads_wait);
-    }
-    return !reads_wait;
-}
-
-void partition_hurry(struct partition *partition)
-{
-    if (atomic_load(&partition->holds_back)) {
-        worker_wake(&partition->home->worker);
-    }
-}
-
 void partition_turn_end(struct partition *partition)
 {
     if (!list_empty(&partition->run_queue)) {
         propose(partition);
         partition_publish(partition);
     }
-    if (partition->building != NULL && !may_hold_back(partition)) {
+    if (partition->building != NULL) {
         struct apply_batch *batch = partition->building;
         partition->building = NULL;
-        atomic_store(&partition->holds_back, false);
         state_writer_submit(partition->node->state_writer, batch);
     }
 }

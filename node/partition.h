@@ -20,10 +20,8 @@ struct partition {
     int64_t stamped_ms;
     struct list run_queue;         /* actors with mail */
     struct submission **proposals; /* by index */
-    struct apply_batch *building;  /* committed, not yet handed to the state writer */
+    struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;
-    int64_t building_ms;               /* since when */
-    atomic_bool holds_back;            /* what is committed, for a while */
     unsigned loads;                    /* of old entries, under way */
     struct list senders;               /* of the state, to replicas (node/install.h) */
     struct install_receiver *receiver; /* of the state; NULL: none */
@@ -31,7 +29,8 @@ struct partition {
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */
     atomic_uint_fast64_t term, commit, applied, last;
-    uint64_t at_start; /* the log's last entry when it was opened: any of them may have been acknowledged */
+    atomic_uint_fast64_t answered; /* what came of it is known, by the state writer too; the rest is applied soon */
+    uint64_t at_start;             /* the log's last entry when it was opened: any of them may have been acknowledged */
     atomic_int_fast64_t lease_end_ns, confirmed_ns;
     atomic_int_fast64_t contact_ns;      /* what was committed by then is applied here */
     atomic_uint_fast64_t leader_replica; /* believed to lead; 0: nobody */
@@ -89,8 +88,6 @@ void partition_receive(struct node_worker *worker, struct bytes body);
 /* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
  * committed. */
 void partition_turn_end(struct partition *partition);
-/* A read waits for more to be applied here, and its worker's reads_wait says so. On any worker. */
-void partition_hurry(struct partition *partition);
 void partition_tick(struct partition *partition);
 /* Writes the published numbers. */
 void partition_publish(struct partition *partition);
@@ -100,7 +97,7 @@ void node_worker_flush_log(struct node_worker *worker);
 void node_worker_drop_log(struct node_worker *worker);
 
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
- * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
+ * now. A sole replica acknowledges what it has answered, and nobody else shows more: what was in the log
  * at its start is enough, and reads go on while a full disk holds up the state writer. UINT64_MAX: this
  * leader has yet to learn what is committed; ask again. */
 uint64_t partition_read_index(struct partition *partition);

@@ -107,6 +107,7 @@ void state_close(struct state *state)
         mdb_env_close(state->env);
     }
     free(state->writer.views);
+    buf_free(&state->writer.sealed);
     free(state->books);
     free(state->committed);
     free(state->edited);

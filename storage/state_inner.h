@@ -23,6 +23,7 @@ struct view_owner {
     struct state *state;
     struct view *views; /* of the live slots, a partition; the writer's: then of the stages */
     uint8_t last_key[ROW_KEY_MAX];
+    struct buf sealed; /* the value that is being written */
 };
 
 struct state {

@@ -147,50 +147,68 @@ struct state_partition *state_edit(struct view *view)
     return &state->books[at];
 }
 
-/* Takes the present row, if any, out of the set hash. */
-static enum err forget(struct view *view, MDB_val *k, uint8_t table)
+/* Takes a row that is there out of the set hash. */
+static enum err forget(struct view *view, MDB_val k, MDB_val v, uint8_t table)
 {
-    MDB_val v;
     struct bytes old;
     uint64_t sum;
-    TRY(state_told(view, state_err_of(mdb_get(view->owner->txn, view->owner->dbi, k, &v))));
-    TRY(state_told(view, state_open_value(*k, v, &old, &sum)));
+    TRY(state_told(view, state_open_value(k, v, &old, &sum)));
     struct state_partition *book = state_edit(view);
     book->set_hash -= sum;
     book->counts[table]--;
     return OK;
 }
 
+static void remember(struct view *view, uint64_t sum, uint8_t table)
+{
+    struct state_partition *book = state_edit(view);
+    book->set_hash += sum;
+    book->counts[table]++;
+}
+
+/* The value as it is stored. A copy: it may point into the map, where a put can move it. */
+static MDB_val seal(struct view *view, MDB_val k, struct bytes value, uint64_t *out_sum)
+{
+    struct buf *sealed = &view->owner->sealed;
+    *out_sum = row_sum(bytes_val(k), value);
+    uint64_t stored = row_seal(bytes_val(k), *out_sum);
+    sealed->len = 0;
+    buf_add(sealed, &stored, ROW_SUM_BYTES);
+    buf_add_bytes(sealed, value);
+    return (MDB_val){sealed->len, sealed->ptr};
+}
+
+/* One search, whether the row is there or not. */
 static enum err view_put(struct rows *rows, uint8_t table, struct bytes key, struct bytes value)
 {
     struct view *view = view_of(rows);
+    MDB_cursor *cursor;
     uint8_t raw_key[ROW_KEY_MAX];
-    CHECK(table != ROW_TABLE_BOOK && table < STATE_TABLES);
-    MDB_val k = {state_make_key(raw_key, view->prefix, table, key), raw_key};
-    enum err err = forget(view, &k, table);
-    if (err != OK && err != ERR_NOT_FOUND) {
-        return err;
-    }
     uint64_t sum;
-    /* The value may point into the map, where a put can move it: copy it first. */
-    struct bytes copy = bytes_of(mem_copy(value.ptr, value.len), value.len);
-    err = state_put_row(view->owner->txn, view->owner->dbi, view->prefix, table, key, copy, &sum);
-    if (err == OK) {
-        struct state_partition *book = state_edit(view);
-        book->set_hash += sum;
-        book->counts[table]++;
+    CHECK(table != ROW_TABLE_BOOK && table < STATE_TABLES);
+    TRY(state_cursor_of(view->owner, &cursor));
+    MDB_val k = {state_make_key(raw_key, view->prefix, table, key), raw_key};
+    MDB_val v = seal(view, k, value, &sum), old = v;
+    int rc = mdb_cursor_put(cursor, &k, &old, MDB_NOOVERWRITE);
+    if (rc == MDB_KEYEXIST) {
+        TRY(forget(view, k, old, table));
+        rc = mdb_cursor_put(cursor, &k, &v, MDB_CURRENT);
     }
-    free((void *)(uintptr_t)copy.ptr);
-    return err;
+    TRY(state_told(view, state_err_of(rc)));
+    remember(view, sum, table);
+    return OK;
 }
 
 static enum err view_del(struct rows *rows, uint8_t table, struct bytes key)
 {
     struct view *view = view_of(rows);
+    MDB_cursor *cursor;
     uint8_t raw_key[ROW_KEY_MAX];
-    MDB_val k = {state_make_key(raw_key, view->prefix, table, key), raw_key};
-    TRY(forget(view, &k, table));
-    return state_err_of(mdb_del(view->owner->txn, view->owner->dbi, &k, NULL));
+    TRY(state_cursor_of(view->owner, &cursor));
+    MDB_val k = {state_make_key(raw_key, view->prefix, table, key), raw_key}, v;
+    TRY(state_told(view, state_err_of(mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY))));
+    TRY(forget(view, k, v, table));
+    return state_err_of(mdb_cursor_del(cursor, 0));
 }
 
 const struct rows_ops state_reader_ops = {view_get, view_ceil, view_below, NULL, NULL};

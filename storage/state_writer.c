@@ -18,20 +18,21 @@ struct state_writer {
     bool pin_wanted;
     struct state_pin *pin;
     enum err pin_err;
+    /* The transaction under way; the thread's alone. */
+    bool is_open;
+    struct list open; /* batches in it */
+    size_t open_entries;
+    int64_t open_ns; /* since when */
     pthread_t thread;
     struct state_writer_stats stats;
 };
 
-static void drop_outcomes(struct state_writer *writer, struct list *batches)
+static void drop_outcomes(struct state_writer *writer, struct apply_batch *batch)
 {
-    list_each(link, batches)
-    {
-        struct apply_batch *batch = container_of(link, struct apply_batch, link);
-        for (size_t i = 0; i < batch->len; i++) {
-            if (batch->entries[i].outcome != NULL) {
-                writer->options.drop(writer->options.ctx, &batch->entries[i]);
-                batch->entries[i].outcome = NULL;
-            }
+    for (size_t i = 0; i < batch->len; i++) {
+        if (batch->entries[i].outcome != NULL) {
+            writer->options.drop(writer->options.ctx, &batch->entries[i]);
+            batch->entries[i].outcome = NULL;
         }
     }
 }
@@ -43,28 +44,16 @@ static enum err apply_batch(struct state_writer *writer, struct apply_batch *bat
         struct apply_entry *entry = &batch->entries[i];
         struct state_partition *book = state_partition_edit(state, batch->group);
         CHECK(entry->index == book->applied_index + 1);
-        TRY(writer->options.apply(writer->options.ctx, state, batch->group, entry));
+        enum err err = writer->options.apply(writer->options.ctx, state, batch->group, entry);
+        if (err != OK) {
+            atomic_store(&writer->stats.failed_in, batch->group);
+            return err;
+        }
         book->applied_index = entry->index;
         book->applied_term = entry->term;
     }
     atomic_fetch_add_explicit(&writer->stats.entries, batch->len, memory_order_relaxed);
     return OK;
-}
-
-static enum err apply_all(struct state_writer *writer, struct list *batches)
-{
-    struct state *state = writer->options.state;
-    TRY(state_begin(state));
-    list_each(link, batches)
-    {
-        enum err err = apply_batch(writer, container_of(link, struct apply_batch, link));
-        if (err != OK) {
-            atomic_store(&writer->stats.failed_in, container_of(link, struct apply_batch, link)->group);
-            state_abort(state);
-            return err;
-        }
-    }
-    return state_commit(state);
 }
 
 static void pause_ms(long ms)
@@ -92,59 +81,105 @@ static bool is_stopping(struct state_writer *writer)
     return stopping;
 }
 
-/* One transaction's worth of work: batches, or a job. */
-struct work {
-    struct list batches;
-    struct state_job *job; /* or NULL */
-    bool refused;          /* by the job: the state is well, nothing of it was changed */
-};
+static void give_outcomes(struct state_writer *writer, struct apply_batch *batch)
+{
+    if (batch->told) {
+        drop_outcomes(writer, batch); /* made once more */
+    } else if (batch->outcomes != NULL) {
+        batch->told = true;
+        batch->outcomes(batch);
+    }
+}
 
-static enum err try_job(struct state_writer *writer, struct work *work)
+static enum err begin(struct state_writer *writer)
+{
+    if (writer->is_open) {
+        return OK;
+    }
+    TRY(state_begin(writer->options.state));
+    writer->is_open = true;
+    writer->open_ns = clock_boot_ns(writer->options.clock);
+    return OK;
+}
+
+static void roll_back(struct state_writer *writer)
+{
+    if (writer->is_open) {
+        state_abort(writer->options.state);
+        writer->is_open = false;
+    }
+}
+
+static enum err commit(struct state_writer *writer)
+{
+    writer->is_open = false;
+    return state_commit(writer->options.state);
+}
+
+/* All of them, from the first on, in a transaction of their own. */
+static enum err apply_again(struct state_writer *writer, struct list *batches)
+{
+    TRY(begin(writer));
+    list_each(link, batches)
+    {
+        enum err err = apply_batch(writer, container_of(link, struct apply_batch, link));
+        if (err != OK) {
+            roll_back(writer);
+            return err;
+        }
+    }
+    return commit(writer);
+}
+
+static enum err run_job(struct state_writer *writer, struct state_job *job, bool *out_refused)
 {
     struct state *state = writer->options.state;
-    work->refused = false;
+    *out_refused = false;
     TRY(state_begin(state));
-    enum err err = work->job->run(work->job->ctx, state);
+    enum err err = job->run(job->ctx, state);
     if (err != OK) {
         state_abort(state);
-        work->refused = err != ERR_DISK_FULL;
+        *out_refused = err != ERR_DISK_FULL;
         return err;
     }
     return state_commit(state);
 }
 
-static enum err try_work(struct state_writer *writer, struct work *work)
+static enum err try_again(struct state_writer *writer, struct state_job *job, bool *out_refused)
 {
-    return work->job != NULL ? try_job(writer, work) : apply_all(writer, &work->batches);
-}
-
-static enum err try_again(struct state_writer *writer, struct work *work)
-{
-    drop_outcomes(writer, &work->batches);
-    pause_ms(RETRY_MS);
-    return try_work(writer, work);
-}
-
-static enum err do_work(struct state_writer *writer, struct work *work)
-{
-    enum err err = (enum err)atomic_load(&writer->stats.err);
-    if (err != OK && err != ERR_DISK_FULL) {
-        return err;
+    list_each(link, &writer->open)
+    {
+        drop_outcomes(writer, container_of(link, struct apply_batch, link));
     }
-    err = try_work(writer, work);
+    pause_ms(RETRY_MS);
+    return job != NULL ? run_job(writer, job, out_refused) : apply_again(writer, &writer->open);
+}
+
+/* What was open, or the job, failed like that the first time. */
+static enum err settle(struct state_writer *writer, enum err err, struct state_job *job, bool *out_refused)
+{
     if (err == ERR_IO) {
         /* A full disk shows as a short write too; nothing was committed, so once more is safe. */
-        err = try_again(writer, work);
+        err = try_again(writer, job, out_refused);
     }
     while (err == ERR_DISK_FULL && !is_stopping(writer)) {
         atomic_store(&writer->stats.err, (int)err);
-        err = try_again(writer, work);
+        err = try_again(writer, job, out_refused);
     }
     if (err == ERR_DISK_FULL) {
         err = ERR_SHUTTING_DOWN; /* given up: what comes after must not be applied either */
     }
-    atomic_store(&writer->stats.err, work->refused ? OK : (int)err);
+    atomic_store(&writer->stats.err, *out_refused ? OK : (int)err);
+    if (err == OK) {
+        writer->options.committed(writer->options.ctx, writer->options.state);
+    }
     return err;
+}
+
+static bool has_failed(const struct state_writer *writer, enum err *out)
+{
+    *out = (enum err)atomic_load(&writer->stats.err);
+    return *out != OK && *out != ERR_DISK_FULL;
 }
 
 static void count(struct state_writer *writer, int64_t start_ns)
@@ -158,25 +193,74 @@ static void count(struct state_writer *writer, int64_t start_ns)
     }
 }
 
-static void run_work(struct state_writer *writer, struct work *work)
+/* Ends the transaction that is open, or that failed with err. */
+static void end_open(struct state_writer *writer, enum err err)
 {
     int64_t start = clock_boot_ns(writer->options.clock);
-    enum err err = do_work(writer, work);
-    if (err != OK) {
-        drop_outcomes(writer, &work->batches);
-    } else {
-        writer->options.committed(writer->options.ctx, writer->options.state);
+    bool refused = false;
+    err = err == OK ? commit(writer) : err;
+    err = settle(writer, err, NULL, &refused);
+    for (struct list *link = list_pop(&writer->open); link != NULL; link = list_pop(&writer->open)) {
+        struct apply_batch *batch = container_of(link, struct apply_batch, link);
+        if (err == OK) {
+            give_outcomes(writer, batch);
+        } else {
+            drop_outcomes(writer, batch);
+        }
+        batch->err = err;
+        batch->done(batch);
     }
+    writer->open_entries = 0;
     count(writer, start);
-    if (work->job != NULL) {
-        work->job->err = err;
-        work->job->done(work->job);
-    }
-    for (struct list *link = list_pop(&work->batches); link != NULL; link = list_pop(&work->batches)) {
+}
+
+static void refuse(struct list *batches, enum err err)
+{
+    for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
         struct apply_batch *batch = container_of(link, struct apply_batch, link);
         batch->err = err;
         batch->done(batch);
     }
+}
+
+/* Adds them to the transaction that is open. */
+static void apply(struct state_writer *writer, struct list *batches)
+{
+    enum err err;
+    if (has_failed(writer, &err)) {
+        refuse(batches, err);
+        return;
+    }
+    err = begin(writer);
+    for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
+        struct apply_batch *batch = container_of(link, struct apply_batch, link);
+        list_add_tail(&writer->open, link);
+        writer->open_entries += batch->len;
+        err = err == OK ? apply_batch(writer, batch) : err;
+        if (err == OK) {
+            give_outcomes(writer, batch);
+        }
+    }
+    if (err != OK) {
+        roll_back(writer);
+        end_open(writer, err);
+    }
+}
+
+static void do_job(struct state_writer *writer, struct state_job *job)
+{
+    int64_t start = clock_boot_ns(writer->options.clock);
+    bool refused = false;
+    if (!has_failed(writer, &job->err)) {
+        job->err = settle(writer, run_job(writer, job, &refused), job, &refused);
+        count(writer, start);
+    }
+    job->done(job);
+}
+
+static const struct state_job *next_job(const struct state_writer *writer)
+{
+    return list_empty(&writer->jobs) ? NULL : container_of(writer->jobs.next, struct state_job, link);
 }
 
 static bool is_idle(const struct state_writer *writer)
@@ -184,50 +268,94 @@ static bool is_idle(const struct state_writer *writer)
     return list_empty(&writer->queue) && list_empty(&writer->jobs);
 }
 
-/* With the mutex held: the job whose turn it is, or batches, up to a bound that keeps transactions short
- * and to the next job's turn. */
-static void take_work(struct state_writer *writer, struct work *out)
+/* With the mutex held: so many ns until what is open must end. */
+static int64_t open_for(const struct state_writer *writer)
+{
+    const struct state_job *next = next_job(writer);
+    bool wanted = writer->pin_wanted || writer->stopping || writer->open_entries >= LIMIT_APPLY_BATCH ||
+                  (next != NULL && next->turn == writer->taken) || writer->options.may_wait == NULL ||
+                  !writer->options.may_wait(writer->options.ctx);
+    return wanted ? 0 : writer->open_ns + LIMIT_APPLY_MS * 1000000LL - clock_boot_ns(writer->options.clock);
+}
+
+/* With the mutex held. */
+static void wait_for_work(struct state_writer *writer, int64_t ns)
+{
+    struct timespec until;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    until.tv_nsec += (long)ns;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)pthread_cond_timedwait(&writer->wake, &writer->mutex, &until);
+}
+
+/* With the mutex held: batches, up to a bound that keeps transactions short, and to the next job's turn. */
+static void take_batches(struct state_writer *writer, struct list *out)
 {
     size_t entries = 0;
-    const struct state_job *next =
-        list_empty(&writer->jobs) ? NULL : container_of(writer->jobs.next, struct state_job, link);
-    *out = (struct work){0};
-    list_init(&out->batches);
-    if (next != NULL && next->turn == writer->taken) {
-        out->job = container_of(list_pop(&writer->jobs), struct state_job, link);
-        return;
-    }
+    const struct state_job *next = next_job(writer);
     while (!list_empty(&writer->queue) && entries < LIMIT_APPLY_BATCH && (next == NULL || writer->taken < next->turn)) {
         struct list *link = list_pop(&writer->queue);
         entries += container_of(link, struct apply_batch, link)->len;
-        list_add_tail(&out->batches, link);
+        list_add_tail(out, link);
         writer->taken++;
     }
+}
+
+/* With the mutex held, which is let go meanwhile: the job whose turn it is, or more batches. */
+static void work(struct state_writer *writer)
+{
+    struct list batches;
+    struct state_job *job = NULL;
+    list_init(&batches);
+    if (next_job(writer) != NULL && next_job(writer)->turn == writer->taken) {
+        job = container_of(list_pop(&writer->jobs), struct state_job, link);
+    } else {
+        take_batches(writer, &batches);
+    }
+    CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+    if (job != NULL) {
+        do_job(writer, job);
+    } else {
+        apply(writer, &batches);
+    }
+    CHECK(pthread_mutex_lock(&writer->mutex) == 0);
 }
 
 static void *writer_main(void *arg)
 {
     (void)pthread_setname_np(pthread_self(), "state");
     struct state_writer *writer = arg;
-    struct work work;
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
-    while (!writer->stopping || !is_idle(writer)) {
-        if (writer->pin_wanted) {
+    while (!writer->stopping || !is_idle(writer) || writer->is_open) {
+        int64_t ns = writer->is_open ? open_for(writer) : 0;
+        if (writer->is_open && ns <= 0) {
+            CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+            end_open(writer, OK);
+            CHECK(pthread_mutex_lock(&writer->mutex) == 0);
+        } else if (writer->pin_wanted && !writer->is_open) {
             make_pin(writer);
-        }
-        if (is_idle(writer)) {
+        } else if (!is_idle(writer)) {
+            work(writer);
+        } else if (writer->is_open) {
+            wait_for_work(writer, ns);
+        } else {
             CHECK(pthread_cond_wait(&writer->wake, &writer->mutex) == 0);
-            continue;
         }
-        take_work(writer, &work);
-        CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
-        run_work(writer, &work);
-        CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     }
     writer->stopped = true;
     CHECK(pthread_cond_broadcast(&writer->pinned) == 0);
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
     return NULL;
+}
+
+static void init_wake(pthread_cond_t *wake)
+{
+    pthread_condattr_t attributes;
+    CHECK(pthread_condattr_init(&attributes) == 0);
+    CHECK(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    CHECK(pthread_cond_init(wake, &attributes) == 0);
+    (void)pthread_condattr_destroy(&attributes);
 }
 
 struct state_writer *state_writer_new(const struct state_writer_options *options)
@@ -236,8 +364,9 @@ struct state_writer *state_writer_new(const struct state_writer_options *options
     writer->options = *options;
     list_init(&writer->queue);
     list_init(&writer->jobs);
+    list_init(&writer->open);
     CHECK(pthread_mutex_init(&writer->mutex, NULL) == 0);
-    CHECK(pthread_cond_init(&writer->wake, NULL) == 0);
+    init_wake(&writer->wake);
     CHECK(pthread_cond_init(&writer->pinned, NULL) == 0);
     CHECK(pthread_create(&writer->thread, NULL, writer_main, writer) == 0);
     return writer;
@@ -270,6 +399,13 @@ void state_writer_run(struct state_writer *writer, struct state_job *job)
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     job->turn = writer->submitted;
     list_add_tail(&writer->jobs, &job->link);
+    CHECK(pthread_cond_signal(&writer->wake) == 0);
+    CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+}
+
+void state_writer_hurry(struct state_writer *writer)
+{
+    CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     CHECK(pthread_cond_signal(&writer->wake) == 0);
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
 }

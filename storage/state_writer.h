@@ -1,6 +1,11 @@
-/* The thread that applies committed entries of all groups, in the order it was given them, one
- * LMDB transaction a batch. What an entry does is the callback's business (the reducers); the
- * applied index moves in the same transaction, so replay after a crash is exact.
+/* The thread that applies committed entries of all groups, in the order it was given them. What an entry
+ * does is the callback's business (the reducers); the applied index moves in the same LMDB transaction, so
+ * replay after a crash is exact.
+ *
+ * What came of an entry is known before its transaction ends, and holds whatever becomes of that: the entry is
+ * in the log, and does the same when it is applied again. So an answer need not wait for the end, and many
+ * entries share the pages that one transaction writes (a write's CPU at 64 connections: -N %). Only who reads
+ * the state waits for it, and makes it come at once.
  *
  * A disk that is full makes it wait and try again; damage or a failed write stops it for good:
  * later batches complete with the error and nothing is applied any more. */
@@ -17,7 +22,7 @@ struct apply_entry {
     uint8_t kind;
     uint64_t index, term;
     struct bytes payload; /* borrowed until done */
-    void *outcome;        /* what the callback made of it; handed on with done */
+    void *outcome;        /* what the callback made of it */
 };
 
 struct apply_batch {
@@ -25,7 +30,11 @@ struct apply_batch {
     uint16_t group;
     struct apply_entry *entries;
     size_t len;
+    bool told;    /* the writer's */
     enum err err; /* set before done: OK, or why nothing of it was applied */
+    /* On the writer's thread. First told: the outcomes, which are the submitter's then; not when it failed
+     * before. NULL: nobody wants them. Then done: committed, or err. */
+    void (*outcomes)(struct apply_batch *batch);
     void (*done)(struct apply_batch *batch);
 };
 
@@ -50,6 +59,8 @@ struct state_writer_options {
     void (*drop)(void *ctx, struct apply_entry *entry);
     /* After each commit, before the batches' or the job's done: for whoever waits for the applied index. */
     void (*committed)(void *ctx, struct state *state);
+    /* Nobody waits for a commit, and a transaction may stay open for LIMIT_APPLY_MS. NULL: it never may. */
+    bool (*may_wait)(void *ctx);
     void *ctx;
 };
 
@@ -68,6 +79,8 @@ void state_writer_free(struct state_writer *writer);
 void state_writer_submit(struct state_writer *writer, struct apply_batch *batch);
 /* Any thread: runs it when the batches submitted before are applied, and before those that follow. */
 void state_writer_run(struct state_writer *writer, struct state_job *job);
+/* Any thread: may_wait says something else now. */
+void state_writer_hurry(struct state_writer *writer);
 /* Any thread but the writer's: pins the newest commit. Blocks until the writer is between
  * transactions. Errors: ERR_IO, ERR_SHUTTING_DOWN. */
 enum err state_writer_pin(struct state_writer *writer, struct state_pin **out) MUST_USE;
