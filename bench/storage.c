@@ -48,7 +48,10 @@ static void on_synced(struct log_batch *batch, enum err err)
     CHECK(err == OK);
     CHECK(pthread_mutex_lock(&client->bench->mutex) == 0);
     client->entry = (struct apply_entry){1, ++client->bench->next, 1, client->log.records[0].payload, NULL};
-    state_writer_submit(client->bench->state_writer, &client->apply);
+    struct list batches;
+    list_init(&batches);
+    list_add_tail(&batches, &client->apply.link);
+    state_writer_submit(client->bench->state_writer, &batches);
     CHECK(pthread_mutex_unlock(&client->bench->mutex) == 0);
 }
 

@@ -173,6 +173,7 @@ void group_forget(struct group *group, uint64_t index, int64_t now_ns);
 /* ---- looking ---- */
 
 bool group_is_leader(const struct group *group);
+bool group_is_sole_voter(const struct group *group);
 uint64_t group_term(const struct group *group);
 uint64_t group_leader(const struct group *group); /* replica believed to lead; 0: none known */
 uint64_t group_commit_index(const struct group *group);

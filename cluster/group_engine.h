@@ -79,7 +79,6 @@ static inline uint64_t group_now_ms(const struct group *group)
 }
 /* Submits entries; takes the payloads over in every case. Anything but 0: the engine refused. */
 int group_propose(struct group *group, enum raft_entry_type type, struct bytes *payloads, size_t len);
-bool group_is_sole_voter(const struct group *group);
 
 /* group_members.c */
 void group_members_from_engine(const struct raft_configuration *configuration, struct group_members *out);

@@ -51,9 +51,14 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
     while (!list_empty(&worker->resumed)) {
         flow_run_queue(&worker->resumed);
     }
+    struct list batches;
+    list_init(&batches);
     list_each(link, &worker->partitions)
     {
-        partition_turn_end(container_of(link, struct partition, link));
+        partition_turn_end(container_of(link, struct partition, link), &batches);
+    }
+    if (!list_empty(&batches)) {
+        state_writer_submit(worker->node->state_writer, &batches);
     }
     node_worker_flush_log(worker);
     forward_turn_end(worker);

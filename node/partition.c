@@ -225,13 +225,13 @@ static void apply_done(struct apply_batch *batch)
 static void on_apply(void *ctx, struct group *group, const struct group_entry *entry)
 {
     struct partition *partition = ctx;
-    (void)group;
     if (partition->building == NULL) {
         struct node_apply *apply = mem_zalloc(sizeof *apply);
         apply->partition = partition;
         apply->told.run = outcomes_known;
         apply->done.run = entries_applied;
         apply->batch.group = (uint16_t)partition->number;
+        apply->batch.early = !group_is_sole_voter(group); /* who is alone reads what it has, whatever fails */
         apply->batch.outcomes = apply_told;
         apply->batch.done = apply_done;
         partition->building = &apply->batch;
@@ -671,16 +671,15 @@ static void propose(struct partition *partition)
     }
 }
 
-void partition_turn_end(struct partition *partition)
+void partition_turn_end(struct partition *partition, struct list *batches)
 {
     if (!list_empty(&partition->run_queue)) {
         propose(partition);
         partition_publish(partition);
     }
     if (partition->building != NULL) {
-        struct apply_batch *batch = partition->building;
+        list_add_tail(batches, &partition->building->link);
         partition->building = NULL;
-        state_writer_submit(partition->node->state_writer, batch);
     }
 }
 

@@ -85,9 +85,9 @@ void partition_log_damaged(struct partition *partition);
 /* A group's message from another node, on any worker. */
 void partition_receive(struct node_worker *worker, struct bytes body);
 
-/* At the end of a turn of the home worker: proposes what lies in mailboxes; hands over what was
- * committed. */
-void partition_turn_end(struct partition *partition);
+/* At the end of a turn of the home worker: proposes what lies in mailboxes; adds to batches what was
+ * committed, if anything was. */
+void partition_turn_end(struct partition *partition, struct list *batches);
 void partition_tick(struct partition *partition);
 /* Writes the published numbers. */
 void partition_publish(struct partition *partition);
@@ -97,7 +97,7 @@ void node_worker_flush_log(struct node_worker *worker);
 void node_worker_drop_log(struct node_worker *worker);
 
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
- * now. A sole replica acknowledges what it has answered, and nobody else shows more: what was in the log
+ * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
  * at its start is enough, and reads go on while a full disk holds up the state writer. UINT64_MAX: this
  * leader has yet to learn what is committed; ask again. */
 uint64_t partition_read_index(struct partition *partition);

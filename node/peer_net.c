@@ -71,17 +71,25 @@ static void on_written(uv_write_t *req, int status)
     free(write);
 }
 
-/* Sends what the link has to say. */
+/* Sends what the link has to say. At once where the kernel takes it: uv_write costs a change of what is polled
+ * and one more turn of the loop. */
 static void write_out(uv_tcp_t *tcp, struct link *wire)
 {
     struct buf *out = link_output(wire);
     if (out->len == 0 || uv_is_closing((uv_handle_t *)tcp)) {
         return;
     }
+    uv_buf_t buf = uv_buf_init((char *)out->ptr, (unsigned)out->len);
+    int n = uv_try_write((uv_stream_t *)tcp, &buf, 1);
+    if (n >= 0 && (size_t)n == out->len) {
+        out->len = 0;
+        return;
+    }
     struct write *write = mem_zalloc(sizeof *write);
     write->bytes = *out;
     *out = (struct buf){0};
-    uv_buf_t buf = uv_buf_init((char *)write->bytes.ptr, (unsigned)write->bytes.len);
+    size_t sent = n > 0 ? (size_t)n : 0;
+    buf = uv_buf_init((char *)write->bytes.ptr + sent, (unsigned)(write->bytes.len - sent));
     if (uv_write(&write->req, (uv_stream_t *)tcp, &buf, 1, on_written) != 0) {
         buf_free(&write->bytes);
         free(write);

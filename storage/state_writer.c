@@ -22,6 +22,7 @@ struct state_writer {
     bool is_open;
     struct list open; /* batches in it */
     size_t open_entries;
+    bool open_waits; /* somebody waits for its end */
     int64_t open_ns; /* since when */
     pthread_t thread;
     struct state_writer_stats stats;
@@ -211,6 +212,7 @@ static void end_open(struct state_writer *writer, enum err err)
         batch->done(batch);
     }
     writer->open_entries = 0;
+    writer->open_waits = false;
     count(writer, start);
 }
 
@@ -237,9 +239,10 @@ static void apply(struct state_writer *writer, struct list *batches)
         list_add_tail(&writer->open, link);
         writer->open_entries += batch->len;
         err = err == OK ? apply_batch(writer, batch) : err;
-        if (err == OK) {
+        if (err == OK && batch->early) {
             give_outcomes(writer, batch);
         }
+        writer->open_waits = writer->open_waits || !batch->early;
     }
     if (err != OK) {
         roll_back(writer);
@@ -273,8 +276,8 @@ static int64_t open_for(const struct state_writer *writer)
 {
     const struct state_job *next = next_job(writer);
     bool wanted = writer->pin_wanted || writer->stopping || writer->open_entries >= LIMIT_APPLY_BATCH ||
-                  (next != NULL && next->turn == writer->taken) || writer->options.may_wait == NULL ||
-                  !writer->options.may_wait(writer->options.ctx);
+                  (next != NULL && next->turn == writer->taken) || writer->open_waits ||
+                  writer->options.may_wait == NULL || !writer->options.may_wait(writer->options.ctx);
     return wanted ? 0 : writer->open_ns + LIMIT_APPLY_MS * 1000000LL - clock_boot_ns(writer->options.clock);
 }
 
@@ -385,13 +388,21 @@ void state_writer_free(struct state_writer *writer)
     free(writer);
 }
 
-void state_writer_submit(struct state_writer *writer, struct apply_batch *batch)
+void state_writer_submit(struct state_writer *writer, struct list *batches)
 {
+    uint64_t count = 0;
+    list_each(link, batches)
+    {
+        count++;
+    }
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
-    list_add_tail(&writer->queue, &batch->link);
-    writer->submitted++;
-    CHECK(pthread_cond_signal(&writer->wake) == 0);
+    bool idle = list_empty(&writer->queue);
+    list_splice(&writer->queue, batches);
+    writer->submitted += count;
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
+    if (idle) {
+        CHECK(pthread_cond_signal(&writer->wake) == 0);
+    }
 }
 
 void state_writer_run(struct state_writer *writer, struct state_job *job)

@@ -4,8 +4,8 @@
  *
  * What came of an entry is known before its transaction ends, and holds whatever becomes of that: the entry is
  * in the log, and does the same when it is applied again. So an answer need not wait for the end, and many
- * entries share the pages that one transaction writes (a write's CPU at 64 connections: -N %). Only who reads
- * the state waits for it, and makes it come at once.
+ * entries share the pages that one transaction writes (three nodes, 64 connections: a write's CPU 190 to 155 us).
+ * Only who reads the state waits for it, and makes it come at once.
  *
  * A disk that is full makes it wait and try again; damage or a failed write stops it for good:
  * later batches complete with the error and nothing is applied any more. */
@@ -30,6 +30,7 @@ struct apply_batch {
     uint16_t group;
     struct apply_entry *entries;
     size_t len;
+    bool early;   /* outcomes are told before the commit; else right after it, which comes at once */
     bool told;    /* the writer's */
     enum err err; /* set before done: OK, or why nothing of it was applied */
     /* On the writer's thread. First told: the outcomes, which are the submitter's then; not when it failed
@@ -75,8 +76,8 @@ struct state_writer; /* opaque */
 struct state_writer *state_writer_new(const struct state_writer_options *options);
 /* Applies what is queued, then joins the thread. */
 void state_writer_free(struct state_writer *writer);
-/* Any thread. */
-void state_writer_submit(struct state_writer *writer, struct apply_batch *batch);
+/* Any thread. The list is empty then. */
+void state_writer_submit(struct state_writer *writer, struct list *batches);
 /* Any thread: runs it when the batches submitted before are applied, and before those that follow. */
 void state_writer_run(struct state_writer *writer, struct state_job *job);
 /* Any thread: may_wait says something else now. */

@@ -25,10 +25,12 @@ struct thing {
     struct state_job job;
     struct apply_entry entries[ENTRIES];
     struct world *world;
+    bool early;
     enum err fails[4]; /* what the job's runs return, before OK */
     unsigned runs;
     uint64_t found; /* applied index when it ran last */
     unsigned order; /* it was the n-th to be done */
+    unsigned commits_when_told, commits_when_done;
 };
 
 static enum err apply(void *ctx, struct state *state, uint16_t group, struct apply_entry *entry)
@@ -61,8 +63,24 @@ static void done(struct thing *thing)
     assert_int_equal(pthread_mutex_unlock(&world->mutex), 0);
 }
 
+static unsigned commits_of(struct world *world)
+{
+    assert_int_equal(pthread_mutex_lock(&world->mutex), 0);
+    unsigned commits = world->commits;
+    assert_int_equal(pthread_mutex_unlock(&world->mutex), 0);
+    return commits;
+}
+
+static void batch_told(struct apply_batch *batch)
+{
+    struct thing *thing = container_of(batch, struct thing, batch);
+    thing->commits_when_told = commits_of(thing->world);
+}
+
 static void batch_done(struct apply_batch *batch)
 {
+    struct thing *thing = container_of(batch, struct thing, batch);
+    thing->commits_when_done = commits_of(thing->world);
     done(container_of(batch, struct thing, batch));
 }
 
@@ -83,6 +101,12 @@ static enum err run(void *ctx, struct state *state)
     return err;
 }
 
+static bool may_wait(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
 static void open_world(struct world *world)
 {
     *world = (struct world){.dir = "/tmp/belfry-writer-XXXXXX"};
@@ -96,6 +120,7 @@ static void open_world(struct world *world)
                                                   .apply = apply,
                                                   .drop = drop,
                                                   .committed = committed,
+                                                  .may_wait = may_wait,
                                                   .ctx = world};
     world->writer = state_writer_new(&writer_options);
 }
@@ -126,9 +151,17 @@ static void submit_batch(struct world *world, struct thing *thing, uint64_t *las
     for (int i = 0; i < ENTRIES; i++) {
         thing->entries[i] = (struct apply_entry){.index = ++*last, .term = 1};
     }
-    thing->batch =
-        (struct apply_batch){.group = 1, .entries = thing->entries, .len = ENTRIES, .err = ERR_IO, .done = batch_done};
-    state_writer_submit(world->writer, &thing->batch);
+    thing->batch = (struct apply_batch){.group = 1,
+                                        .entries = thing->entries,
+                                        .len = ENTRIES,
+                                        .err = ERR_IO,
+                                        .early = thing->early,
+                                        .outcomes = batch_told,
+                                        .done = batch_done};
+    struct list batches;
+    list_init(&batches);
+    list_add_tail(&batches, &thing->batch.link);
+    state_writer_submit(world->writer, &batches);
 }
 
 static void submit_job(struct world *world, struct thing *thing)
@@ -253,9 +286,29 @@ static void test_a_job_given_up_by_a_stop_ends_what_follows(void **unused)
     assert_true(job.order == 1 && batch.order == 2 && after.order == 3);
 }
 
+static void test_outcomes_are_told_early_or_after_the_commit(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct thing early = {.early = true}, late = {0};
+    uint64_t last = 0;
+    open_world(&world);
+    submit_batch(&world, &early, &last);
+    wait_for(&world, 1); /* nobody hurries it: it ends by itself */
+    submit_batch(&world, &late, &last);
+    wait_for(&world, 2);
+    assert_true(early.batch.told && late.batch.told);
+    assert_int_equal(early.commits_when_told, 0);
+    assert_int_equal(early.commits_when_done, 1);
+    assert_int_equal(late.commits_when_told, 2);
+    assert_int_equal(late.commits_when_done, 2);
+    close_world(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_outcomes_are_told_early_or_after_the_commit),
         cmocka_unit_test(test_jobs_and_batches_are_done_in_their_order),
         cmocka_unit_test(test_a_job_that_refuses_leaves_nothing_and_harms_nobody),
         cmocka_unit_test(test_a_job_waits_for_room_as_batches_do),

@@ -20,6 +20,7 @@ static void on_wake(uv_async_t *async)
 {
     struct worker *worker = async->data;
     worker->now_ms = clock_boot_ms(worker->clock);
+    atomic_store(&worker->asleep, false);
     bool stopping = atomic_load(&worker->stopping); /* before the inbox: what was posted ahead of it is there then */
     (void)run_inbox(worker);
     if (stopping) {
@@ -53,13 +54,24 @@ static void set_alarm(struct worker *worker)
     CHECK(uv_timer_start(&worker->alarm, on_alarm, next > now ? (uint64_t)(next - now) : 0, 0) == 0);
 }
 
-static void on_turn_end(uv_prepare_t *prepare)
+static void run_hooks(struct worker *worker)
 {
-    struct worker *worker = prepare->data;
     list_each(link, &worker->hooks)
     {
         struct turn_hook *hook = container_of(link, struct turn_hook, link);
         hook->run(worker, hook);
+    }
+}
+
+/* What was posted meanwhile is part of this turn: a wake costs two system calls and a turn of its own. */
+static void on_turn_end(uv_prepare_t *prepare)
+{
+    struct worker *worker = prepare->data;
+    (void)run_inbox(worker);
+    run_hooks(worker);
+    atomic_store(&worker->asleep, true);
+    if (!atomic_load(&worker->stopping) && run_inbox(worker)) { /* posted before it was seen asleep */
+        run_hooks(worker);
     }
     set_alarm(worker);
 }
@@ -125,10 +137,9 @@ void worker_close(struct worker *worker)
 void worker_post(struct worker *worker, struct message *message)
 {
     CHECK(pthread_mutex_lock(&worker->inbox_mutex) == 0);
-    bool idle = list_empty(&worker->inbox);
     list_add_tail(&worker->inbox, &message->link);
     CHECK(pthread_mutex_unlock(&worker->inbox_mutex) == 0);
-    if (idle) {
+    if (atomic_exchange(&worker->asleep, false)) {
         worker_wake(worker);
     }
 }

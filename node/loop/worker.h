@@ -51,6 +51,7 @@ struct worker {
     pthread_t thread;
     bool running;
     atomic_bool stopping;
+    atomic_bool asleep;  /* or about to be, and not woken yet */
     int64_t now_ms;      /* boot clock, as of the turn's start: for deadlines, never for leases */
     int64_t date_second; /* for which date is good */
     char date[WHEN_HTTP_BYTES];
