@@ -31,7 +31,7 @@ struct bytes bytes_trim(struct bytes a)
 uint8_t *buf_room(struct buf *buf, size_t more)
 {
     if (buf->ptr == NULL || buf->cap - buf->len < more) {
-        size_t cap = buf->cap < 64 ? 64 : buf->cap;
+        size_t cap = buf->cap < 256 ? 256 : buf->cap;
         while (cap - buf->len < more) {
             CHECK(cap <= SIZE_MAX / 2);
             cap *= 2;
