@@ -18,8 +18,8 @@ struct state_writer {
     bool pin_wanted;
     struct state_pin *pin;
     enum err pin_err;
-    /* The transaction under way; the thread's alone. */
-    bool is_open;
+    /* The transaction under way; but for is_open the thread's alone. */
+    atomic_bool is_open;
     struct list open; /* batches in it */
     size_t open_entries;
     bool open_waits; /* somebody waits for its end */
@@ -98,22 +98,22 @@ static enum err begin(struct state_writer *writer)
         return OK;
     }
     TRY(state_begin(writer->options.state));
-    writer->is_open = true;
+    atomic_store(&writer->is_open, true);
     writer->open_ns = clock_boot_ns(writer->options.clock);
     return OK;
 }
 
 static void roll_back(struct state_writer *writer)
 {
-    if (writer->is_open) {
+    if (atomic_load(&writer->is_open)) {
         state_abort(writer->options.state);
-        writer->is_open = false;
+        atomic_store(&writer->is_open, false);
     }
 }
 
 static enum err commit(struct state_writer *writer)
 {
-    writer->is_open = false;
+    atomic_store(&writer->is_open, false);
     return state_commit(writer->options.state);
 }
 
@@ -416,6 +416,9 @@ void state_writer_run(struct state_writer *writer, struct state_job *job)
 
 void state_writer_hurry(struct state_writer *writer)
 {
+    if (!atomic_load(&writer->is_open)) {
+        return; /* it is set before may_wait is asked: one that begins now is hurried by that */
+    }
     CHECK(pthread_mutex_lock(&writer->mutex) == 0);
     CHECK(pthread_cond_signal(&writer->wake) == 0);
     CHECK(pthread_mutex_unlock(&writer->mutex) == 0);

@@ -80,7 +80,7 @@ void state_writer_free(struct state_writer *writer);
 void state_writer_submit(struct state_writer *writer, struct list *batches);
 /* Any thread: runs it when the batches submitted before are applied, and before those that follow. */
 void state_writer_run(struct state_writer *writer, struct state_job *job);
-/* Any thread: may_wait says something else now. */
+/* Any thread: may_wait says no from now on. */
 void state_writer_hurry(struct state_writer *writer);
 /* Any thread but the writer's: pins the newest commit. Blocks until the writer is between
  * transactions. Errors: ERR_IO, ERR_SHUTTING_DOWN. */
