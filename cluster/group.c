@@ -534,7 +534,7 @@ void group_forget(struct group *group, uint64_t index, int64_t now_ns)
         }
         /* G16: the engine shortens its log with a new snapshot alone, and takes none at the index of the last
          * one. Where nothing new was applied it would go on offering entries that are gone. */
-        raft->trail.snapshot.index = 0;
+        raft->trail.snapshot.index = raft->trail.offset;
     }
     struct raft_event event = {.type = RAFT_SNAPSHOT};
     event.snapshot.metadata.index = group->applied;

@@ -45,7 +45,9 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
 {
     struct node_worker *worker = node_worker_of(base);
     (void)hook;
-    if (!list_empty(&worker->read_waiters) && !atomic_load(&worker->node->stopping)) {
+    /* Also when the last one that waited was given up: what it asked for is taken back there. */
+    bool reads = !list_empty(&worker->read_waiters) || atomic_load_explicit(&worker->reads_wait, memory_order_relaxed);
+    if (reads && !atomic_load(&worker->node->stopping)) {
         call_run_readers(worker);
     }
     while (!list_empty(&worker->resumed)) {
@@ -108,6 +110,7 @@ static void on_committed(void *ctx, struct state *state)
                               memory_order_release);
     }
     atomic_store_explicit(&node->state_full, state_is_full(state), memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* who waits looked the other way round */
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (atomic_load(&node->workers[w].reads_wait)) {
             worker_wake(&node->workers[w].worker);

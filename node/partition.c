@@ -487,7 +487,8 @@ static void publish_contact(struct partition *partition)
     int64_t known_ns = atomic_load_explicit(&partition->contact_ns, memory_order_relaxed), ns = INT64_MIN;
     if (group_is_leader(partition->group)) {
         ns = group_confirmed_ns(partition->group);
-    } else if (atomic_load_explicit(&partition->applied, memory_order_relaxed) >= commit) {
+    } else if (atomic_load_explicit(&partition->applied, memory_order_relaxed) >= commit ||
+               atomic_load_explicit(&partition->answered, memory_order_relaxed) >= commit) {
         ns = group_heard_ns(partition->group);
     }
     if (known_ns == INT64_MAX && ns != INT64_MAX) {

@@ -67,6 +67,7 @@ static void run_hooks(struct worker *worker)
 static void on_turn_end(uv_prepare_t *prepare)
 {
     struct worker *worker = prepare->data;
+    atomic_store(&worker->asleep, false);
     (void)run_inbox(worker);
     run_hooks(worker);
     atomic_store(&worker->asleep, true);
