@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "node/base/clock.h"
+#include "node/base/cond.h"
 #include "node/base/json_text.h"
 #include "node/base/log.h"
 #include "node/base/when.h"
@@ -152,9 +153,7 @@ static void make_one(struct backups *backups)
 /* Until one is asked for or due; false when it is time to stop. */
 static bool wait_for_turn(struct backups *backups)
 {
-    struct timespec until;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_sec += backups->every_s;
+    struct timespec until = cond_deadline(backups->every_s * 1000000000LL);
     CHECK(pthread_mutex_lock(&backups->mutex) == 0);
     int rc = 0;
     while (!backups->stopping && !backups->asked && rc != ETIMEDOUT) {
@@ -178,7 +177,6 @@ static void *backups_main(void *arg)
 
 struct backups *backups_new(const struct config *config, struct log *log)
 {
-    pthread_condattr_t attr;
     if (config->backup_dir[0] == 0) {
         return NULL;
     }
@@ -190,10 +188,7 @@ struct backups *backups_new(const struct config *config, struct log *log)
     backups->keep = config->backup_keep;
     backups->log = log;
     CHECK(pthread_mutex_init(&backups->mutex, NULL) == 0);
-    CHECK(pthread_condattr_init(&attr) == 0);
-    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&backups->wake, &attr) == 0);
-    (void)pthread_condattr_destroy(&attr);
+    cond_init(&backups->wake);
     CHECK(pthread_create(&backups->thread, NULL, backups_main, backups) == 0);
     return backups;
 }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "node/base/cond.h"
 #include "node/base/crc32c.h"
 #include "node/limits.h"
 
@@ -230,11 +231,7 @@ uint64_t durable_points(const struct durable *durable)
 
 static bool wait_interval(struct durable *durable)
 {
-    struct timespec until;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    int64_t ns = until.tv_nsec + durable->interval_ms % 1000 * 1000000;
-    until.tv_sec += durable->interval_ms / 1000 + ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
+    struct timespec until = cond_deadline(durable->interval_ms * 1000000LL);
     CHECK(pthread_mutex_lock(&durable->mutex) == 0);
     int rc = 0;
     while (!durable->stopping && rc != ETIMEDOUT) {
@@ -262,7 +259,6 @@ struct durable *durable_new(struct disk *disk, const char *dir, unsigned partiti
                             struct state_writer *states, struct log_writer *log)
 {
     struct durable *durable = mem_zalloc(sizeof *durable);
-    pthread_condattr_t attr;
     durable->disk = disk;
     (void)snprintf(durable->dir, sizeof durable->dir, "%s", dir);
     durable->partitions = partitions;
@@ -272,10 +268,7 @@ struct durable *durable_new(struct disk *disk, const char *dir, unsigned partiti
     durable->applied = mem_zalloc(partitions * sizeof *durable->applied);
     CHECK(pthread_mutex_init(&durable->mutex, NULL) == 0);
     CHECK(pthread_mutex_init(&durable->point_mutex, NULL) == 0);
-    CHECK(pthread_condattr_init(&attr) == 0);
-    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&durable->wake, &attr) == 0);
-    (void)pthread_condattr_destroy(&attr);
+    cond_init(&durable->wake);
     CHECK(pthread_create(&durable->thread, NULL, durable_main, durable) == 0);
     return durable;
 }

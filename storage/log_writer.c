@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "node/base/cond.h"
+
 enum { RETRY_MS = 100, SEAL_MS = 50, LOOK_MS = 1000 };
 
 struct log_writer {
@@ -116,11 +118,7 @@ static void write_seal(struct log_writer *writer)
 /* With the mutex held: false when nothing came for a while. */
 static bool wait_for_batch(struct log_writer *writer)
 {
-    struct timespec until;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_nsec += SEAL_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = cond_deadline(SEAL_MS * 1000000LL);
     int rc = 0;
     while (!writer->stopping && list_empty(&writer->queue) && rc != ETIMEDOUT) {
         rc = pthread_cond_timedwait(&writer->wake, &writer->mutex, &until);
@@ -178,14 +176,10 @@ static bool stop_or_work(const struct log_writer *writer)
 /* With the mutex held: until there is work, or it is time to try again, or to look at the room on the disk. */
 static void wait_for_work(struct log_writer *writer, bool again)
 {
-    struct timespec until;
     if (stop_or_work(writer)) {
         return;
     }
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_nsec += (again ? RETRY_MS : LOOK_MS) * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = cond_deadline((again ? RETRY_MS : LOOK_MS) * 1000000LL);
     (void)pthread_cond_timedwait(&writer->helper_wake, &writer->mutex, &until);
 }
 
@@ -217,13 +211,9 @@ struct log_writer *log_writer_new(struct segments *log, unsigned groups, struct 
     writer->clock = clock;
     writer->groups = groups;
     list_init(&writer->queue);
-    pthread_condattr_t attr;
     CHECK(pthread_mutex_init(&writer->mutex, NULL) == 0);
-    CHECK(pthread_condattr_init(&attr) == 0);
-    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&writer->wake, &attr) == 0);
-    CHECK(pthread_cond_init(&writer->helper_wake, &attr) == 0);
-    (void)pthread_condattr_destroy(&attr);
+    cond_init(&writer->wake);
+    cond_init(&writer->helper_wake);
     CHECK(pthread_create(&writer->thread, NULL, writer_main, writer) == 0);
     CHECK(pthread_create(&writer->helper, NULL, helper_main, writer) == 0);
     return writer;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "node/base/cond.h"
 #include "node/limits.h"
 
 enum { RETRY_MS = 100 };
@@ -194,14 +195,9 @@ static void count(struct state_writer *writer, int64_t start_ns)
     }
 }
 
-/* Ends the transaction that is open, or that failed with err. */
-static void end_open(struct state_writer *writer, enum err err)
+static void finish(struct state_writer *writer, struct list *batches, enum err err)
 {
-    int64_t start = clock_boot_ns(writer->options.clock);
-    bool refused = false;
-    err = err == OK ? commit(writer) : err;
-    err = settle(writer, err, NULL, &refused);
-    for (struct list *link = list_pop(&writer->open); link != NULL; link = list_pop(&writer->open)) {
+    for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
         struct apply_batch *batch = container_of(link, struct apply_batch, link);
         if (err == OK) {
             give_outcomes(writer, batch);
@@ -211,18 +207,19 @@ static void end_open(struct state_writer *writer, enum err err)
         batch->err = err;
         batch->done(batch);
     }
+}
+
+/* Ends the transaction that is open, or that failed with err. */
+static void end_open(struct state_writer *writer, enum err err)
+{
+    int64_t start = clock_boot_ns(writer->options.clock);
+    bool refused = false;
+    err = err == OK ? commit(writer) : err;
+    err = settle(writer, err, NULL, &refused);
+    finish(writer, &writer->open, err);
     writer->open_entries = 0;
     writer->open_waits = false;
     count(writer, start);
-}
-
-static void refuse(struct list *batches, enum err err)
-{
-    for (struct list *link = list_pop(batches); link != NULL; link = list_pop(batches)) {
-        struct apply_batch *batch = container_of(link, struct apply_batch, link);
-        batch->err = err;
-        batch->done(batch);
-    }
 }
 
 /* Adds them to the transaction that is open. */
@@ -230,7 +227,7 @@ static void apply(struct state_writer *writer, struct list *batches)
 {
     enum err err;
     if (has_failed(writer, &err)) {
-        refuse(batches, err);
+        finish(writer, batches, err);
         return;
     }
     err = begin(writer);
@@ -281,17 +278,6 @@ static int64_t open_for(const struct state_writer *writer)
     return wanted ? 0 : writer->open_ns + LIMIT_APPLY_MS * 1000000LL - clock_boot_ns(writer->options.clock);
 }
 
-/* With the mutex held. */
-static void wait_for_work(struct state_writer *writer, int64_t ns)
-{
-    struct timespec until;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_nsec += (long)ns;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    (void)pthread_cond_timedwait(&writer->wake, &writer->mutex, &until);
-}
-
 /* With the mutex held: batches, up to a bound that keeps transactions short, and to the next job's turn. */
 static void take_batches(struct state_writer *writer, struct list *out)
 {
@@ -336,12 +322,13 @@ static void *writer_main(void *arg)
             CHECK(pthread_mutex_unlock(&writer->mutex) == 0);
             end_open(writer, OK);
             CHECK(pthread_mutex_lock(&writer->mutex) == 0);
-        } else if (writer->pin_wanted && !writer->is_open) {
+        } else if (writer->pin_wanted) {
             make_pin(writer);
         } else if (!is_idle(writer)) {
             work(writer);
         } else if (writer->is_open) {
-            wait_for_work(writer, ns);
+            struct timespec until = cond_deadline(ns);
+            (void)pthread_cond_timedwait(&writer->wake, &writer->mutex, &until);
         } else {
             CHECK(pthread_cond_wait(&writer->wake, &writer->mutex) == 0);
         }
@@ -352,15 +339,6 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-static void init_wake(pthread_cond_t *wake)
-{
-    pthread_condattr_t attributes;
-    CHECK(pthread_condattr_init(&attributes) == 0);
-    CHECK(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(wake, &attributes) == 0);
-    (void)pthread_condattr_destroy(&attributes);
-}
-
 struct state_writer *state_writer_new(const struct state_writer_options *options)
 {
     struct state_writer *writer = mem_zalloc(sizeof *writer);
@@ -369,7 +347,7 @@ struct state_writer *state_writer_new(const struct state_writer_options *options
     list_init(&writer->jobs);
     list_init(&writer->open);
     CHECK(pthread_mutex_init(&writer->mutex, NULL) == 0);
-    init_wake(&writer->wake);
+    cond_init(&writer->wake);
     CHECK(pthread_cond_init(&writer->pinned, NULL) == 0);
     CHECK(pthread_create(&writer->thread, NULL, writer_main, writer) == 0);
     return writer;

@@ -12,20 +12,11 @@ import time
 import unittest
 
 from belfry import SLOW, Node, main
+from cluster import free_ports
 
 SECONDS = float(os.environ.get("SECONDS_EACH", "4"))
 # Long enough to outweigh what surrounds a hash; still a fraction of the default.
 COST = ["--argon2-memory-kib", "4096", "--argon2-passes", "1"]
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Cluster:
