@@ -210,7 +210,7 @@ void node_met_damage(struct node *node)
     }
 }
 
-static enum err open_state(struct node *node)
+static enum err open_state(struct node *node, bool salvage)
 {
     char path[PATH_MAX];
     path_in(node, "state", path);
@@ -218,6 +218,7 @@ static enum err open_state(struct node *node)
                                     .partitions = node->partitions_len,
                                     .map_bytes = LIMIT_MAP_BYTES,
                                     .quota_bytes = (uint64_t)node->config.state_quota_mib << 20,
+                                    .salvage = salvage,
                                     .damaged = on_damaged,
                                     .ctx = node};
     return state_open(&options, &node->state);
@@ -243,7 +244,7 @@ static enum err open_damaged(struct node *node, struct recovery *recovery)
     if (recovery->look.start == DURABLE_CRASHED && recovery->look.has_point) {
         TRY(durable_restore(node->config.data, &recovery->look));
     }
-    return open_state(node);
+    return open_state(node, true);
 }
 
 static enum err open_whole(struct node *node, struct recovery *recovery, char *why, size_t why_cap)
@@ -268,7 +269,7 @@ static enum err open_whole(struct node *node, struct recovery *recovery, char *w
                                                          : "replaying the log");
     }
     TRY(durable_mark_running(disk, node->config.data));
-    TRY(open_state(node));
+    TRY(open_state(node, false));
     TRY(load_configurations(node, recovery));
     TRY(recovery_restart_logs(recovery, node->state, node->segments));
     return found_groups(node, recovery);

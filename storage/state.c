@@ -12,9 +12,9 @@ static const char book_key[] = "partition";
 static enum err load_book(MDB_txn *txn, MDB_dbi dbi, unsigned prefix, struct state_partition *out)
 {
     struct bytes value;
+    *out = (struct state_partition){0};
     enum err err = state_get_row(txn, dbi, prefix, ROW_TABLE_BOOK, BYTES_LIT(book_key), &value);
     if (err == ERR_NOT_FOUND) {
-        *out = (struct state_partition){0};
         return OK;
     }
     TRY(err);
@@ -25,6 +25,17 @@ static enum err load_book(MDB_txn *txn, MDB_dbi dbi, unsigned prefix, struct sta
     return OK;
 }
 
+/* Damage in one partition's row is no reason not to show the others. */
+static enum err open_book(struct state *state, MDB_txn *txn, unsigned prefix, struct state_partition *out)
+{
+    enum err err = load_book(txn, state->writer.dbi, prefix, out);
+    if (err == ERR_CORRUPT && state->options.salvage) {
+        state->options.damaged(state->options.ctx, prefix & (ROW_SLOT - 1));
+        return OK;
+    }
+    return err;
+}
+
 /* Of both slots. What is not live was never applied to: otherwise the row that says so was lost. */
 static enum err load_slots_and_books(struct state *state, MDB_txn *txn)
 {
@@ -32,9 +43,9 @@ static enum err load_slots_and_books(struct state *state, MDB_txn *txn)
     TRY(state_load_slots(txn, state->writer.dbi, partitions, state->committed_slots));
     for (unsigned i = 0; i < partitions; i++) {
         unsigned live = row_live_prefix(state->committed_slots, i);
-        TRY(load_book(txn, state->writer.dbi, live, &state->committed[i]));
-        TRY(load_book(txn, state->writer.dbi, live ^ ROW_SLOT, &state->committed[partitions + i]));
-        if (state->committed[partitions + i].applied_index != 0) {
+        TRY(open_book(state, txn, live, &state->committed[i]));
+        TRY(open_book(state, txn, live ^ ROW_SLOT, &state->committed[partitions + i]));
+        if (state->committed[partitions + i].applied_index != 0 && !state->options.salvage) {
             return ERR_CORRUPT;
         }
     }

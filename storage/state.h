@@ -34,6 +34,7 @@ struct state_options {
     uint64_t map_bytes;   /* address space */
     uint64_t quota_bytes; /* of the file; 0: none */
     bool read_only;       /* for readers of another process than the one that writes */
+    bool salvage;         /* nothing will be written: a partition with damaged bookkeeping is told of, and empty */
     /* NULL, or told, on any thread, when a row of the partition turns out damaged. */
     void (*damaged)(void *ctx, unsigned partition);
     void *ctx;

@@ -643,6 +643,42 @@ static void test_a_damaged_row_is_told_of_its_partition_in_either_slot(void **un
     remove_dir();
 }
 
+static void test_damaged_bookkeeping_leaves_the_others_to_be_read(void **unused)
+{
+    (void)unused;
+    struct state_partition books[PARTITIONS];
+    struct state_reader *reader;
+    struct bytes value;
+    unsigned key = 0;
+    uint64_t applied = 0x0123456789ABCDEF;
+    fresh_dir();
+    struct state *state = open_state();
+    install(state, 1, "whole", 1, 7);
+    assert_int_equal(state_begin(state), OK);
+    fill(state_rows(state, 2), "its books are not", 1);
+    state_partition_edit(state, 2)->applied_index = applied;
+    assert_int_equal(state_commit(state), OK);
+    state_close(state);
+    damage_file((const char *)&applied, sizeof applied);
+    assert_true(check_file(books, NULL).partitions[2]);
+    struct state_options options = {
+        .dir = dir, .partitions = PARTITIONS, .map_bytes = 1ULL << 30, .damaged = on_damaged};
+    assert_int_equal(state_open(&options, &state), ERR_CORRUPT); /* nothing is written over it */
+    options.salvage = true;
+    told_of = 0;
+    assert_int_equal(state_open(&options, &state), OK);
+    assert_int_equal(told_of, 1U << 2);
+    assert_int_equal(state_partition(state, 2)->applied_index, 0);
+    assert_int_equal(state_partition(state, 1)->applied_index, 7);
+    assert_int_equal(state_reader_new(state, &reader), OK);
+    assert_int_equal(state_reader_renew(reader), OK);
+    assert_int_equal(rows_get(state_reader_rows(reader, 1), 1, bytes_of(&key, sizeof key), &value), OK);
+    assert_true(bytes_is(value, "whole"));
+    state_reader_free(reader);
+    state_close(state);
+    remove_dir();
+}
+
 /* A row of one slot that stands in the other is none. */
 static void test_a_row_of_the_other_slot_is_damaged(void **unused)
 {
@@ -734,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_another_process_follows_a_switch),
         cmocka_unit_test(test_a_damaged_row_of_slots_is_damage_of_the_whole_file),
         cmocka_unit_test(test_a_damaged_row_is_told_of_its_partition_in_either_slot),
+        cmocka_unit_test(test_damaged_bookkeeping_leaves_the_others_to_be_read),
         cmocka_unit_test(test_a_row_of_the_other_slot_is_damaged),
         cmocka_unit_test(test_a_backup_holds_what_is_live),
         cmocka_unit_test(test_without_an_install_nothing_is_on_disk),

@@ -200,6 +200,14 @@ class Damage(NodeTest):
             self.expect_read_only(node, "state")
             self.expect_recovery(node, most_lost=1)
 
+    def test_bookkeeping(self):
+        for of in (self.killed, self.stopped):
+            node = self.copy(of)
+            key = b"partition"  # of the row; a checksum and the value follow it
+            flip(self.state(node), live_value(self.state(node), key) + len(key) + 10)
+            self.expect_read_only(node, "state")
+            self.expect_recovery(node, most_lost=len(self.items))
+
     def test_a_leaf_and_a_branch(self):
         for flag in (LEAF, BRANCH):
             for part in ("number", "count", "place", "child"):
