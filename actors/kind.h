@@ -8,6 +8,7 @@
  *   query    reads one partition, or all of them, in a snapshot that is fresh.
  *   script   a table of steps run on the entry node: each step asks for one thing (a read, a
  *            command, a password hash) and the next one runs when it is there.
+ *   stream   begins like a query, then gives what is new after each commit that concerns it.
  *
  * A shipped operation keeps its tag and its behaviour for ever: logs are replayed. */
 #ifndef BELFRY_ACTORS_KIND_H
@@ -47,7 +48,8 @@ struct address {
 /* What an operation answers. The body is msgpack by `fields`; a list holds one body an item. */
 struct reply {
     uint16_t status;            /* 0: 200, or 204 without a body */
-    const struct field *fields; /* NULL: no body */
+    const struct field *fields; /* NULL: no body, or with a type: */
+    const char *type;           /* the body goes out as it is, as this media type; static text */
     struct buf body;
     uint64_t version; /* ETag; 0: none */
     bool list;
@@ -75,7 +77,7 @@ struct notice {
     uint8_t topic;
     struct bytes payload; /* arena memory of the turn */
 };
-enum notice_topic { NOTICE_NONE, NOTICE_REVOKED, NOTICE_KEYS };
+enum notice_topic { NOTICE_NONE, NOTICE_REVOKED, NOTICE_KEYS, NOTICE_EVENTS /* payload: account id; its log grew */ };
 enum { NOTICES_MAX = 4 };
 
 /* What a reducer gets. */
@@ -135,6 +137,7 @@ struct script {
     struct reply *reply; /* the operation's answer */
     const struct script_services *services;
     /* Set by the functions below. */
+    const struct step *steps;
     unsigned next;
     bool done;
 };
@@ -171,6 +174,12 @@ static inline void script_goto(struct script *s, unsigned step)
 {
     s->next = step;
 }
+/* The rest of the operation is this table's, from its first row. */
+static inline void script_chain(struct script *s, const struct step *steps)
+{
+    s->steps = steps;
+    s->next = 0;
+}
 static inline enum err script_done(struct script *s)
 {
     s->done = true;
@@ -183,7 +192,7 @@ struct step {
     bool catches; /* runs also when what was awaited failed; s->err says how */
 };
 
-enum op_type { OP_COMMAND, OP_QUERY, OP_SCRIPT };
+enum op_type { OP_COMMAND, OP_QUERY, OP_SCRIPT, OP_STREAM };
 enum op_flags {
     OP_ALL_PARTITIONS = 1, /* a query that reads every data partition */
     OP_SECRET = 2,         /* the answer carries tokens: never kept for replay, never cached */
@@ -209,7 +218,12 @@ struct op {
     enum err (*reduce)(struct turn *turn, const void *in, struct reply *reply);
     enum err (*query)(struct look *look, const void *in, struct reply *reply);
     const struct step *steps;
+    /* OP_STREAM: appends Server-Sent Events behind the cursor, about room bytes at most, and moves it; nothing
+     * appended: nothing is new. The first call has *cursor == STREAM_BEGIN. Asked again after each commit with a
+     * NOTICE_EVENTS for the caller's account. */
+    enum err (*stream)(struct look *look, const void *in, uint64_t *cursor, size_t room, struct buf *out);
 };
+#define STREAM_BEGIN UINT64_MAX
 
 struct table {
     uint8_t id; /* over all kinds, never reused; 0 ends the list */
@@ -242,7 +256,7 @@ struct chore {
     bool (*find)(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 };
 
-enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3 };
+enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4 };
 extern const struct kind *const kinds[]; /* NULL-terminated */
 const struct kind *kind_find(uint8_t id);
 const struct op *kind_op(const struct kind *kind, uint8_t tag);
@@ -262,7 +276,14 @@ enum {
     TABLE_REMINDER = 40,
     TABLE_MINE = 41,
     TABLE_PUBLIC = 42,
-    TABLE_ASSIGNED = 43
+    TABLE_ASSIGNED = 43,
+    TABLE_DUE = 44,
+    TABLE_FEED = 45,
+    TABLE_EVENT = 50,
+    TABLE_EVENT_HEAD = 51,
+    TABLE_EVENT_AGE = 52,
+    TABLE_OUTBOX = 53,
+    TABLE_INBOX = 54
 };
 
 /* The data partition that holds a name: by its hash, the same on every machine. */

@@ -404,7 +404,7 @@ static void run_script(struct call *call)
 {
     struct script *script = &call->script;
     for (;;) {
-        const struct step *step = &call->op->steps[script->next];
+        const struct step *step = &script->steps[script->next];
         if (step->name == NULL || script->done) {
             finish(call, script->err);
             return;
@@ -453,6 +453,7 @@ void call_start(struct call *call)
                                    .state = arena_zalloc(call->arena, call->op->state_size + 1),
                                    .remote = call->remote,
                                    .reply = &call->reply,
-                                   .services = &services};
+                                   .services = &services,
+                                   .steps = call->op->steps};
     run_script(call);
 }

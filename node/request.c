@@ -448,6 +448,9 @@ static enum flow_next request_encode(struct flow *flow)
         if (reply->cursor.len > 0) {
             add_link(request, buf_bytes(&reply->cursor));
         }
+    } else if (reply->type != NULL) {
+        request->type = reply->type;
+        buf_add_bytes(&request->body, buf_bytes(&reply->body));
     } else if (request->status != 304 && request->status != 204 && reply->fields != NULL && reply->body.len > 0) {
         err = field_json_from_pack(&request->body, reply->fields, buf_bytes(&reply->body));
     }

@@ -18,6 +18,12 @@ const struct field reminder_fields[] = {FIELD_ID(1, reminder, id, FIELD_REQUIRED
                                         FIELD_ID(12, reminder, owner, FIELD_HIDDEN),
                                         FIELD_ID(13, reminder, assignee_id, FIELD_HIDDEN),
                                         FIELD_INT(14, reminder, version, 0, INT64_MAX, FIELD_HIDDEN),
+                                        FIELD_STRING(15, reminder, time_zone, 0, LIMIT_ZONE_BYTES, 0),
+                                        FIELD_STRING(16, reminder, recurrence, 0, LIMIT_RECURRENCE_BYTES, FIELD_TEXT),
+                                        FIELD_TIME(17, reminder, snoozed_until, 0),
+                                        FIELD_TIME(18, reminder, fired_at, 0),
+                                        FIELD_TIME(19, reminder, starts_at, FIELD_HIDDEN),
+                                        FIELD_TIME(20, reminder, armed_at, FIELD_HIDDEN),
                                         FIELDS_END};
 
 enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed)

@@ -19,6 +19,11 @@ struct reminder {
     int64_t created_at, updated_at;
     struct id owner, assignee_id;
     int64_t version;
+    struct bytes time_zone, recurrence;
+    int64_t starts_at;     /* of a series: its first occurrence; due_at moves from one to the next */
+    int64_t snoozed_until; /* this occurrence rings then */
+    int64_t armed_at;      /* when it fires next; absent: it does not. It has a row in TABLE_DUE then */
+    int64_t fired_at;      /* when it last did */
 };
 
 extern const struct field reminder_fields[];
