@@ -3,25 +3,12 @@
 
 #include "actors/auth/auth.h"
 #include "actors/page.h"
+#include "actors/reminders/body.h"
 #include "node/base/text.h"
 #include "node/limits.h"
 
-enum { CREATE = 1, GET, LIST, PUT, PATCH, DELETE, DO_CREATE = 32, DO_PUT, DO_PATCH, DO_DELETE };
 enum { SCOPE_MINE, SCOPE_PUBLIC, SCOPE_ASSIGNED, SCOPE_ALL };
 static const char *const scopes[] = {"mine", "public", "assigned", "all", NULL};
-
-/* What a client may send: POST and PUT the whole, PATCH a part. One struct, three tables: the path
- * parameter and what is required differ. The last two fields are the script's additions. */
-struct body {
-    struct fieldset set;
-    struct id id;
-    struct bytes title, content;
-    int64_t due_at;
-    bool public, completed;
-    int status;
-    struct bytes assignee;
-    struct id assignee_id;
-};
 
 #define BODY_FIELDS(title_flags)                                                                              \
     FIELD_STRING(2, body, title, 1, LIMIT_TITLE_CHARS, title_flags),                                          \
@@ -30,15 +17,11 @@ struct body {
         FIELD_ENUM(6, body, status, reminder_statuses, 0), FIELD_BOOL(7, body, completed, 0),                 \
         FIELD_STRING(8, body, assignee, 1, LIMIT_USERNAME_CHARS, FIELD_NULLABLE),                             \
         FIELD_ID(13, body, assignee_id, FIELD_HIDDEN), FIELDS_END
-static const struct field create_in[] = {FIELD_ID(1, body, id, FIELD_HIDDEN), BODY_FIELDS(FIELD_REQUIRED)};
-static const struct field put_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(FIELD_REQUIRED)};
-static const struct field patch_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(0)};
+const struct field create_in[] = {FIELD_ID(1, body, id, FIELD_HIDDEN), BODY_FIELDS(FIELD_REQUIRED)};
+const struct field put_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(FIELD_REQUIRED)};
+const struct field patch_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(0)};
 
-struct id_in {
-    struct fieldset set;
-    struct id id;
-};
-static const struct field id_in[] = {FIELD_ID(1, id_in, id, FIELD_QUERY | FIELD_REQUIRED), FIELDS_END};
+const struct field id_in[] = {FIELD_ID(1, id_in, id, FIELD_QUERY | FIELD_REQUIRED), FIELDS_END};
 
 struct list_in {
     struct fieldset set;
