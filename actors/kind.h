@@ -55,6 +55,7 @@ struct reply {
     bool list;
     struct id location; /* appended to the route for the Location header; none: no header */
     struct buf cursor;  /* next page of a list */
+    struct buf headers; /* further header lines, each ended by CRLF */
     /* ERR_INVALID_FIELDS found by a reducer or query; all static text. */
     const char *pointer, *code, *detail;
     uint8_t record_table; /* the body is this row: lets a replayed answer be read again */
@@ -142,6 +143,17 @@ struct script {
     bool done;
 };
 
+/* What a facade's token says (node/crypto/token.h). */
+struct foreign_claims {
+    const char *facade;
+    struct id account;
+    int64_t stamp_ms; /* script_services.stamp, from before the password was read */
+    int64_t lifetime_s;
+    struct bytes more; /* JSON members that the product's clients look at, with a comma behind each */
+};
+
+enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
+
 struct script_services {
     struct rows *(*rows)(struct script *script, unsigned partition);
     void (*read)(struct script *script, unsigned partition);
@@ -151,6 +163,9 @@ struct script_services {
     enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, struct buf *out);
     void (*audit)(struct script *script, const char *action, struct bytes user, struct bytes detail);
     int64_t access_token_s;
+    /* A facade's token of this account carries this time or a later one: what is revoked afterwards ends it. */
+    int64_t (*stamp)(struct script *script, struct id account);
+    enum err (*sign_foreign)(struct script *script, const struct foreign_claims *claims, struct buf *out);
 };
 
 /* Before the next step: this partition's state here is fresh. */
@@ -273,6 +288,7 @@ enum {
     TABLE_NAME = 23,
     TABLE_PENDING = 24,
     TABLE_DELETING = 25,
+    TABLE_ALIAS = 26,
     TABLE_REMINDER = 40,
     TABLE_MINE = 41,
     TABLE_PUBLIC = 42,

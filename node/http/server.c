@@ -25,6 +25,7 @@ struct listener {
     struct list link;
     struct http_server *server;
     bool local;
+    const void *serves;
     union endpoint uv;
 };
 
@@ -52,6 +53,7 @@ struct http_conn {
     struct buf sending;
     uv_write_t write;
     int64_t started_ns;
+    const void *serves;
     void *data;
 };
 
@@ -516,6 +518,7 @@ static void on_connection(uv_stream_t *stream, int status)
     struct http_conn *conn = mem_zalloc(sizeof *conn);
     conn->server = server;
     conn->local = listener->local;
+    conn->serves = listener->serves;
     conn->parser = http_parser_new();
     conn->request = mem_zalloc(sizeof *conn->request);
     conn->timer.fire = on_deadline;
@@ -554,7 +557,7 @@ static struct listener *listener_new(struct http_server *server, bool local)
     return listener;
 }
 
-enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port)
+enum err http_server_listen(struct http_server *server, const char *address, const void *serves, unsigned *out_port)
 {
     int sockets[LISTEN_SOCKETS];
     unsigned len = 0;
@@ -562,6 +565,7 @@ enum err http_server_listen(struct http_server *server, const char *address, uns
     enum err err = OK;
     for (unsigned i = 0; i < len; i++) {
         struct listener *listener = listener_new(server, false);
+        listener->serves = serves;
         bool good = uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0 &&
                     uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0;
         err = good ? err : ERR_IO;
@@ -647,6 +651,10 @@ void *http_conn_data(const struct http_conn *conn)
 bool http_conn_is_local(const struct http_conn *conn)
 {
     return conn->local;
+}
+const void *http_conn_serves(const struct http_conn *conn)
+{
+    return conn->serves;
 }
 struct bytes http_conn_remote(const struct http_conn *conn)
 {
