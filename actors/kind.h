@@ -14,6 +14,7 @@
 #ifndef BELFRY_ACTORS_KIND_H
 #define BELFRY_ACTORS_KIND_H
 
+#include "actors/tables.h"
 #include "node/base/digest.h"
 #include "node/base/id.h"
 #include "node/base/rows.h"
@@ -122,6 +123,7 @@ struct password_job {
 };
 
 struct step;
+struct foreign_claims; /* actors/facades/facade.h */
 
 /* A composite operation under way. */
 struct script {
@@ -141,15 +143,6 @@ struct script {
     const struct step *steps;
     unsigned next;
     bool done;
-};
-
-/* What a facade's token says (node/crypto/token.h). */
-struct foreign_claims {
-    const char *facade;
-    struct id account;
-    int64_t stamp_ms; /* script_services.stamp, from before the password was read */
-    int64_t lifetime_s;
-    struct bytes more; /* JSON members that the product's clients look at, with a comma behind each */
 };
 
 enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
@@ -275,32 +268,6 @@ enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS =
 extern const struct kind *const kinds[]; /* NULL-terminated */
 const struct kind *kind_find(uint8_t id);
 const struct op *kind_op(const struct kind *kind, uint8_t tag);
-
-/* Table ids. 1 to 9 are the node's own (node/apply.h). */
-enum {
-    TABLE_REVOKED = 10,
-    TABLE_REVOKED_TIME = 11,
-    TABLE_KEYS = 12,
-    TABLE_RETIRED = 13,
-    TABLE_ACCOUNT = 20,
-    TABLE_SESSION = 21,
-    TABLE_ABORTED = 22,
-    TABLE_NAME = 23,
-    TABLE_PENDING = 24,
-    TABLE_DELETING = 25,
-    TABLE_ALIAS = 26,
-    TABLE_REMINDER = 40,
-    TABLE_MINE = 41,
-    TABLE_PUBLIC = 42,
-    TABLE_ASSIGNED = 43,
-    TABLE_DUE = 44,
-    TABLE_FEED = 45,
-    TABLE_EVENT = 50,
-    TABLE_EVENT_HEAD = 51,
-    TABLE_EVENT_AGE = 52,
-    TABLE_OUTBOX = 53,
-    TABLE_INBOX = 54
-};
 
 /* The data partition that holds a name: by its hash, the same on every machine. */
 unsigned partition_of_name(struct bytes name, unsigned partitions);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "actors/facades/facade.h"
 #include "node/command.h"
 #include "node/compute.h"
 #include "node/damage.h"

@@ -76,6 +76,7 @@
 #define LIMIT_USERNAME_CHARS 64
 #define LIMIT_EMAIL_BYTES 254
 #define LIMIT_NAME_CHARS 100
+#define LIMIT_ALIAS_BYTES 254 /* what a facade's client calls itself */
 #define LIMIT_PASSWORD_BYTES_MIN 8
 #define LIMIT_PASSWORD_BYTES 1024
 #define LIMIT_SESSIONS 50 /* an account; the oldest is ended for a new one */

@@ -55,6 +55,36 @@ static inline const struct facade_route *facade_route_of(const struct op *op)
 struct buf *facade_json(struct reply *reply, int status);
 void facade_text(struct reply *reply, int status, const char *type, const char *text);
 
+/* What a facade's token says (node/crypto/token.h). */
+struct foreign_claims {
+    const char *facade;
+    struct id account;
+    int64_t stamp_ms; /* script_services.stamp, from before the password was read */
+    int64_t lifetime_s;
+    struct bytes more; /* JSON members that the product's clients look at, with a comma behind each */
+};
+
+/* One line of text: control characters become spaces. Arena memory. */
+struct bytes facade_line(struct bytes text, struct arena *arena);
+/* At most so many bytes of it, whole characters. */
+struct bytes facade_cut(struct bytes text, size_t most);
+
+/* Ids of records that the caller may see, newest first; arena memory. Products have no pages: lists end at the limit.
+ */
+enum { FACADE_LIST = 1000, FACADE_NESTED = 100 /* in an item of a list */ };
+struct facade_ids {
+    struct look *look;
+    struct id *list;
+    size_t len;
+};
+enum facade_from { FACADE_OWN = 1, FACADE_PUBLIC = 2, FACADE_ASSIGNED = 4 };
+/* Reminders by whose they are (bits of enum facade_from; own and assigned: of `who`). */
+enum err facade_reminders(struct look *look, unsigned from, struct id who, unsigned limit,
+                          struct facade_ids *out) MUST_USE;
+enum err facade_accounts(struct look *look, unsigned limit, struct facade_ids *out) MUST_USE;
+struct reminder;
+bool facade_sees(const struct look *look, const struct reminder *r);
+
 /* A query's look, for a step right after script_read_all. */
 struct facade_look {
     struct look look;

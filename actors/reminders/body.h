@@ -17,12 +17,14 @@ struct body {
     int status;
     struct bytes assignee;
     struct id assignee_id;
+    bool of_tasks; /* comes through the tasks facade */
 };
 extern const struct field create_in[], put_in[], patch_in[];
 
 struct id_in {
     struct fieldset set;
     struct id id;
+    bool of_tasks;
 };
 extern const struct field id_in[];
 

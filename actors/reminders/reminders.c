@@ -16,12 +16,13 @@ static const char *const scopes[] = {"mine", "public", "assigned", "all", NULL};
         FIELD_TIME(4, body, due_at, FIELD_NULLABLE), FIELD_BOOL(5, body, public, 0),                          \
         FIELD_ENUM(6, body, status, reminder_statuses, 0), FIELD_BOOL(7, body, completed, 0),                 \
         FIELD_STRING(8, body, assignee, 1, LIMIT_USERNAME_CHARS, FIELD_NULLABLE),                             \
-        FIELD_ID(13, body, assignee_id, FIELD_HIDDEN), FIELDS_END
+        FIELD_ID(13, body, assignee_id, FIELD_HIDDEN), FIELD_BOOL(40, body, of_tasks, FIELD_HIDDEN), FIELDS_END
 const struct field create_in[] = {FIELD_ID(1, body, id, FIELD_HIDDEN), BODY_FIELDS(FIELD_REQUIRED)};
 const struct field put_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(FIELD_REQUIRED)};
 const struct field patch_in[] = {FIELD_ID(1, body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(0)};
 
-const struct field id_in[] = {FIELD_ID(1, id_in, id, FIELD_QUERY | FIELD_REQUIRED), FIELDS_END};
+const struct field id_in[] = {FIELD_ID(1, id_in, id, FIELD_QUERY | FIELD_REQUIRED),
+                              FIELD_BOOL(40, id_in, of_tasks, FIELD_HIDDEN), FIELDS_END};
 
 struct list_in {
     struct fieldset set;
@@ -139,6 +140,9 @@ static enum err create_reduce(struct turn *turn, const void *raw, struct reply *
     SET(&r, owner, turn->caller.account);
     SET(&r, created_by, arena_copy(turn->arena, owner.username));
     SET(&r, created_at, turn->now_ms);
+    if (in->of_tasks) {
+        SET(&r, of_tasks, true);
+    }
     TRY(reminder_index(turn->rows, &r));
     reply->location = r.id;
     return store(turn, &r, reply);
@@ -153,13 +157,15 @@ static enum err load_visible(struct turn *turn, struct id id, struct reminder *o
     return may_see(out, &turn->caller) ? OK : ERR_NOT_FOUND;
 }
 
-/* The creator changes everything; the assignee the status, and nothing else. */
+/* The creator changes everything; the assignee the status, and nothing else. In the product whose clients the tasks
+ * facade serves, every user changes every task. */
 static enum err check_rights(const struct turn *turn, const struct reminder *r, const struct body *in)
 {
     uint64_t status_bits = field_bit(field_index(patch_in, offsetof(struct body, id))) |
                            field_bit(field_index(patch_in, offsetof(struct body, status))) |
-                           field_bit(field_index(patch_in, offsetof(struct body, completed)));
-    if (id_eq(r->owner, turn->caller.account)) {
+                           field_bit(field_index(patch_in, offsetof(struct body, completed))) |
+                           field_bit(field_index(patch_in, offsetof(struct body, of_tasks)));
+    if (id_eq(r->owner, turn->caller.account) || (r->of_tasks && in->of_tasks)) {
         return OK;
     }
     bool only_status = ((in->set.has | in->set.null) & ~status_bits) == 0;
@@ -216,7 +222,7 @@ static enum err delete_reduce(struct turn *turn, const void *raw, struct reply *
     struct reminder r = {0};
     (void)reply;
     TRY(load_visible(turn, in->id, &r));
-    if (!id_eq(r.owner, turn->caller.account)) {
+    if (!id_eq(r.owner, turn->caller.account) && !(r.of_tasks && in->of_tasks)) {
         return ERR_FORBIDDEN;
     }
     TRY(turn_check_version(turn, (uint64_t)r.version));
