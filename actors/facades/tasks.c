@@ -496,11 +496,23 @@ static void fail(const struct facade_failure *why, struct reply *reply)
             .query = (query_)           \
         }                               \
     }
+#define ENTRY(path_, name_, steps_)                  \
+    {                                                \
+        .op = {                                      \
+            .type = OP_SCRIPT,                       \
+            .flags = OP_SECRET,                      \
+            .name = (name_),                         \
+            .method = METHOD_POST,                   \
+            .path = (path_),                         \
+            .steps = (steps_),                       \
+            .state_size = sizeof(struct tasks_entry) \
+        }                                            \
+    }
 #define STATE sizeof(struct write_state)
 
 static const struct facade_route routes[] = {
-    SCRIPT(METHOD_POST, "/users/signup", ROLE_NONE, "signup", tasks_signup_steps, sizeof(struct tasks_entry)),
-    SCRIPT(METHOD_POST, "/users/login", ROLE_NONE, "login", tasks_login_steps, sizeof(struct tasks_entry)),
+    ENTRY("/users/signup", "signup", tasks_signup_steps),
+    ENTRY("/users/login", "login", tasks_login_steps),
     QUERY("/users", "users", tasks_users_query),
     QUERY("/users/{id}", "user", tasks_user_query),
     QUERY("/tasks", "tasks", list_query),
