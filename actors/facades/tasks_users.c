@@ -15,11 +15,11 @@ _Static_assert(TOKEN_S <= LIMIT_FOREIGN_TOKEN_S, "revocations are kept as long a
 static void add_names(const struct tasks_view *view, struct buf *out, const struct account *account)
 {
     struct bytes name = account->alias_name, username = account->alias_username, email = account->alias_email;
-    if (name.len + username.len + email.len == 0) { /* not made here */
+    if (account->email.len > 0) { /* not made here */
         bool own = view != NULL && (id_eq(view->me.id, account->id) || view->me.role == 1);
         name = account->first_name.len > 0 ? account->first_name : account->username;
         username = account->username;
-        email = own ? account->email : BYTES_NONE;
+        email = own ? account->email : email;
     }
     if (name.len > 0) {
         answer_text(out, "name", name);
@@ -96,12 +96,14 @@ enum err tasks_add_assignee(struct tasks_view *view, struct buf *out, const char
     return OK;
 }
 
-static enum err add_token(struct script *s, struct buf *out, struct id account, int64_t stamp_ms)
+/* The claims that the product's clients know; and, for whoever wants to go on under /v1, the username there. */
+static enum err add_token(struct script *s, struct buf *out, const struct account *account, int64_t stamp_ms)
 {
     struct buf more = {0}, token = {0};
-    tasks_add_id(&more, "_id", account);
+    tasks_add_id(&more, "_id", account->id);
+    answer_text(&more, "preferred_username", account->username);
     buf_add_char(&more, ',');
-    struct foreign_claims claims = {"tasks", account, stamp_ms, TOKEN_S, buf_bytes(&more)};
+    struct foreign_claims claims = {"tasks", account->id, stamp_ms, TOKEN_S, buf_bytes(&more)};
     enum err err = s->services->sign_foreign(s, &claims, &token);
     if (err == OK) {
         answer_text(out, "token", buf_bytes(&token));
@@ -222,7 +224,7 @@ static enum err signup_answer(struct script *s)
     struct buf *out = facade_json(s->reply, 200);
     answer_open(out, NULL, '{');
     TRY(tasks_add_user(NULL, out, "user", &account, TASKS_NONE, 0));
-    TRY(add_token(s, out, account.id, s->services->stamp(s, account.id)));
+    TRY(add_token(s, out, &account, s->services->stamp(s, account.id)));
     buf_add_char(out, '}');
     return OK;
 }
@@ -283,7 +285,7 @@ static enum err login_answer(struct script *s)
     TRY(err);
     struct buf *out = facade_json(s->reply, 200);
     answer_open(out, NULL, '{');
-    TRY(add_token(s, out, view->me.id, st->shared.stamp_ms));
+    TRY(add_token(s, out, &view->me, st->shared.stamp_ms));
     TRY(tasks_add_user(view, out, "user", &view->me, TASKS_IDS, FACADE_LIST));
     buf_add_char(out, '}');
     return OK;
