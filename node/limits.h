@@ -37,6 +37,7 @@
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
+#define LIMIT_STAMPED 100    /* commands of a partition with one stamp (a millisecond) */
 #define LIMIT_EXPIRE_STEP 16 /* expired rows erased with each command */
 
 /* Between nodes. */

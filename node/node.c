@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "actors/system/system.h"
+#include "node/alarms.h"
 #include "node/archive.h"
 #include "node/background.h"
 #include "node/backups.h"
@@ -83,6 +84,7 @@ static void on_tick(struct timer *timer)
         if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
             partition_tick(partition);
         }
+        alarms_tick(partition);
     }
     worker->beat = beat;
     forward_tick(worker);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cluster/wire.h"
+#include "node/alarms.h"
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
@@ -114,7 +115,10 @@ static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_
 static void note_stamp(struct partition *partition, const struct group_entry *entry)
 {
     int64_t stamped = entry->kind == ENTRY_COMMAND ? command_stamped(entry->payload) : 0;
-    partition->stamped_ms = stamped > partition->stamped_ms ? stamped : partition->stamped_ms;
+    if (stamped > partition->stamped_ms) {
+        partition->stamped_ms = stamped;
+        partition->stamped = LIMIT_STAMPED; /* by whom and how often, nobody knows: the next is a new one */
+    }
 }
 
 static void on_append(void *ctx, struct group *group, const struct group_entry *entry)
@@ -476,6 +480,7 @@ void partition_close(struct partition *partition)
     }
     install_close(partition);
     group_close(partition->group);
+    alarms_free(partition->alarms);
     free(partition->proposals);
 }
 
@@ -643,6 +648,18 @@ static size_t gather(struct partition *partition, struct submission **list, size
     return count;
 }
 
+/* Never falls, and moves on when a burst has used it up: what is numbered within a stamp stays small. */
+static int64_t next_stamp(struct partition *partition, int64_t now)
+{
+    bool used_up = partition->stamped == LIMIT_STAMPED;
+    if (now > partition->stamped_ms || used_up) {
+        partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms + 1;
+        partition->stamped = 0;
+    }
+    partition->stamped++;
+    return partition->stamped_ms;
+}
+
 static void propose(struct partition *partition)
 {
     struct node *node = partition->node;
@@ -655,9 +672,8 @@ static void propose(struct partition *partition)
         return;
     }
     int64_t now = clock_wall_ms(node->clock);
-    partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms;
     for (size_t i = 0; i < count; i++) {
-        command_stamp(list[i]->payload, partition->stamped_ms);
+        command_stamp(list[i]->payload, next_stamp(partition, now));
         /* A copy: if we stop leading before it is applied, it is sent to the next leader. */
         payloads[i] = bytes_of(mem_copy(list[i]->payload.ptr, list[i]->payload.len), list[i]->payload.len);
     }
