@@ -8,6 +8,7 @@
 #include "node/call.h"
 #include "node/cors.h"
 #include "node/damage.h"
+#include "node/etag.h"
 #include "node/flow.h"
 #include "node/guard.h"
 #include "node/metrics.h"
@@ -183,25 +184,6 @@ static enum err decode_path(struct request *request, const struct op *op)
     return OK;
 }
 
-/* If-Match: one strong entity tag, or "*" (RFC 9110 section 13.1.1). */
-static enum err decode_if_match(struct request *request)
-{
-    struct bytes tag = http_header(request->http, "if-match");
-    char *end = NULL;
-    if (tag.ptr == NULL || bytes_is(tag, "*")) {
-        return OK;
-    }
-    char text[32] = "", canonical[32];
-    if (tag.len < 3 || tag.len > 18 || tag.ptr[0] != '"' || tag.ptr[tag.len - 1] != '"') {
-        return ERR_PRECONDITION_FAILED; /* weak, a list, or none of ours: matches nothing */
-    }
-    memcpy(text, tag.ptr + 1, tag.len - 2);
-    request->call.if_match = strtoull(text, &end, 16);
-    (void)snprintf(canonical, sizeof canonical, "%llx", (unsigned long long)request->call.if_match);
-    bool ours = strcmp(text, canonical) == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX;
-    return ours ? OK : ERR_PRECONDITION_FAILED;
-}
-
 static enum err decode_idempotency(struct request *request, const struct op *op)
 {
     struct bytes key = http_header(request->http, "idempotency-key");
@@ -263,7 +245,7 @@ static enum err decode(struct request *request, const struct op *op)
     TRY(field_decode_query(fields, query, &request->arena, request->in, &request->errors));
     TRY(decode_body(request, op));
     TRY(field_check_required(fields, request->in, &request->arena, &request->errors));
-    TRY(decode_if_match(request));
+    TRY(etag_parse(http_header(request->http, "if-match"), &request->call.if_match));
     return decode_idempotency(request, op);
 }
 
@@ -387,29 +369,11 @@ static void add_location(struct request *request, struct id id)
     buf_add_lit(&request->headers, "\r\n");
 }
 
-static bool etag_matches(const struct request *request, struct bytes tag)
-{
-    struct bytes sent = http_header(request->http, "if-none-match");
-    return sent.len > 0 && (bytes_is(sent, "*") || memmem(sent.ptr, sent.len, tag.ptr, tag.len) != NULL);
-}
-
 static void add_etag(struct request *request, uint64_t version)
 {
-    static const char hex[] = "0123456789abcdef";
-    char text[18];
-    size_t at = sizeof text;
-    text[--at] = '"';
-    do {
-        text[--at] = hex[version & 15];
-        version >>= 4;
-    } while (version > 0);
-    text[--at] = '"';
-    struct bytes tag = bytes_of(text + at, sizeof text - at);
-    buf_add_lit(&request->headers, "ETag: ");
-    buf_add_bytes(&request->headers, tag);
-    buf_add_lit(&request->headers, "\r\n");
     enum method method = request->http->method;
-    if ((method == METHOD_GET || method == METHOD_HEAD) && etag_matches(request, tag)) {
+    bool matches = etag_add(&request->headers, version, http_header(request->http, "if-none-match"));
+    if (matches && (method == METHOD_GET || method == METHOD_HEAD)) {
         request->status = 304;
     }
 }
