@@ -641,5 +641,5 @@ static void on_gone(void *ctx, struct http_conn *conn)
 
 struct http_handler request_handler(struct node_worker *worker)
 {
-    return (struct http_handler){on_request, on_bad, on_gone, worker};
+    return (struct http_handler){on_request, on_bad, on_gone, NULL, worker};
 }
