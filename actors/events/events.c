@@ -6,6 +6,7 @@
 #include "actors/auth/auth.h"
 #include "actors/events/log.h"
 #include "actors/events/relay.h"
+#include "actors/events/stream.h"
 #include "actors/reminders/record.h"
 #include "node/limits.h"
 
@@ -96,12 +97,13 @@ static enum err check(struct rows *rows, struct arena *arena)
     return relay_check(rows);
 }
 
-enum { RELAY = 1 };
+enum { RELAY = 1, STREAM };
 static const struct table tables[] = {
     {TABLE_EVENT, "events", true},   {TABLE_EVENT_HEAD, "event_logs", false}, {TABLE_EVENT_AGE, "events_by_age", false},
     {TABLE_OUTBOX, "outbox", false}, {TABLE_INBOX, "inbox", false},           {0}};
 static const struct op ops[] = {
     {RELAY, OP_SCRIPT, .name = "relay", .state_size = sizeof(struct relay_state), .steps = relay_steps},
+    {STREAM, OP_STREAM, 0, ROLE_USER, 200, "stream", METHOD_GET, "/v1/events", "Live events", EVENTS_STREAM},
     {RELAY_DELIVER, OP_COMMAND, .name = "deliver", .in = relay_deliver_fields, .in_size = sizeof(struct relay_deliver),
      .reduce = relay_deliver_reduce},
     {RELAY_DELIVERED, OP_COMMAND, .flags = OP_FREES, .name = "delivered", .in = relay_delivered_fields,
