@@ -62,12 +62,12 @@ bool http_stream_flush(struct http_conn *conn)
 
 size_t http_stream_pending(const struct http_conn *conn)
 {
-    return conn->out.len + uv_stream_get_write_queue_size(&conn->uv.stream);
+    return conn->out.len + conn->sending.len;
 }
 
 uint64_t http_stream_taken(const struct http_conn *conn)
 {
-    return conn->streamed - http_stream_pending(conn);
+    return conn->streamed - conn->out.len - uv_stream_get_write_queue_size(&conn->uv.stream);
 }
 
 void http_stream_end(struct http_conn *conn, int64_t within_ms)
