@@ -1,5 +1,6 @@
 """GET /v1/events: events as they come, once and in order, on any node, whatever the client does."""
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -402,6 +403,49 @@ class Three(ClusterTest):
         self.assertEqual(seen, list(range(1, count + 1)))
         with self.assertRaises(TimeoutError):
             next_change(stream, 0.3)
+
+    def test_nodes_killed_one_by_one_every_event_comes_in_order(self):
+        """A change whose answer was lost with the node is made again: it may come twice, as two events."""
+        cluster = self.cluster(3, "--workers", "2")
+        sara = cluster.signup(0, "sara")
+        reminder = make(sara)
+        stream = Stream(cluster.nodes[0].port, sara.token)
+        done, seen, ids, at = 0, [], [], 0
+        for victim in 0, 1, 2, 0:
+            for _ in range(10):
+                done += 1
+                self.change_somewhere(cluster, sara, reminder, done, victim)
+            cluster.kill(victim)
+            for _ in range(10):
+                done += 1
+                self.change_somewhere(cluster, sara, reminder, done, victim)
+            while not seen or seen[-1] < done:
+                try:
+                    event = next_change(stream, 20)
+                    seen.append(number(event))
+                    ids.append(int(event.id))
+                except (Ended, OSError):
+                    at = (victim + 1) % 3
+                    stream = self.resume(cluster, at, sara, str(ids[-1]) if ids else "0")
+            cluster.start()
+            cluster.wait_led()
+        self.assertEqual(sorted(set(seen)), list(range(1, done + 1)))
+        self.assertEqual(seen, sorted(seen))
+        self.assertEqual(ids, sorted(set(ids)))
+
+    def resume(self, cluster, i, client, last):
+        """A node without a leader for the moment says 503."""
+        def ask():
+            with contextlib.suppress(OSError, Ended):
+                stream = Stream(cluster.nodes[i].port, client.token, last_id=last)
+                return stream.status == 200 and stream
+        return cluster.wait("the stream is taken up", ask)
+
+    def change_somewhere(self, cluster, client, reminder, n, but):
+        def ask():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return cluster.at((but + 1) % 3, client).patch("/v1/reminders/" + reminder, {"title": str(n)}).status == 200
+        cluster.wait("a change is made", ask)
 
     def write(self, cluster, client, reminder, count):
         at = [cluster.at(i, client) for i in range(3)]
