@@ -99,10 +99,11 @@
 #define LIMIT_EVENTS 1000                /* kept for an account */
 #define LIMIT_EVENTS_BYTES (1024 * 1024) /* of an account's events together */
 #define LIMIT_EVENTS_MS (7LL * 24 * 3600 * 1000)
-#define LIMIT_RELAY_BATCH 64           /* events carried to another partition in one command */
-#define LIMIT_STREAMS 50               /* open event streams of an account on a node: 429 */
-#define LIMIT_STREAM_BYTES (64 * 1024) /* sent ahead on an event stream: it waits until the client has taken them */
-#define LIMIT_STREAM_BEAT_MS 15000     /* a comment is sent on a silent event stream */
+#define LIMIT_RELAY_BATCH 64             /* events carried to another partition in one command */
+#define LIMIT_STREAMS 50                 /* open event streams of an account on a node: 429 */
+#define LIMIT_STREAM_BYTES (64 * 1024)   /* sent ahead on an event stream: it waits until the client has taken them */
+#define LIMIT_STREAM_BEAT_MS 15000       /* a comment is sent on a silent event stream */
+#define LIMIT_STREAM_IGNORED (64 * 1024) /* bytes of a stream's client, thrown away: then it is closed */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

@@ -73,7 +73,7 @@ void http_stream_begin(struct http_conn *conn, const struct http_reply *reply);
 void http_stream_write(struct http_conn *conn, struct bytes bytes);
 /* False: the connection is closed, and the handler was told that it is gone. */
 bool http_stream_flush(struct http_conn *conn) MUST_USE;
-/* Bytes written that the kernel has not taken; and those it has, in all. */
+/* Bytes written that are kept in memory, because the kernel has not taken all of them; and those it has, ever. */
 size_t http_stream_pending(const struct http_conn *conn);
 uint64_t http_stream_taken(const struct http_conn *conn);
 /* The end. What is pending is sent if the client takes it within that time. The handler has nothing to do

@@ -5,7 +5,7 @@
 
 #include "node/http/conn.h"
 
-enum { IGNORED_MOST = 64 * 1024, SILENT_MS = 2 * LIMIT_SEND_MS };
+enum { SILENT_MS = 2 * LIMIT_SEND_MS };
 
 /* A client that lost power says nothing any more: without this, what is sent to it is tried for a quarter
  * of an hour. Longer than what a slow one is given, who is to hear why its stream ends. */
@@ -20,12 +20,11 @@ static void bound_silence(struct http_conn *conn)
 void http_stream_begin(struct http_conn *conn, const struct http_reply *reply)
 {
     CHECK(conn->phase == PHASE_BUSY && !conn->closing && conn->request->method != METHOD_HEAD);
-    size_t before = conn->out.len;
     conn->close_after = true;
     conn->chunked = !conn->request->http10;
     http_conn_head(conn, reply, true);
     conn->phase = PHASE_STREAM;
-    conn->streamed = conn->out.len - before;
+    conn->streamed = conn->out.len + uv_stream_get_write_queue_size(&conn->uv.stream); /* earlier answers too */
     bound_silence(conn);
     http_conn_read(conn); /* that the client goes away is to be heard */
     http_stream_write(conn, reply->body);
@@ -62,12 +61,12 @@ bool http_stream_flush(struct http_conn *conn)
 
 size_t http_stream_pending(const struct http_conn *conn)
 {
-    return conn->out.len + uv_stream_get_write_queue_size(&conn->uv.stream);
+    return conn->out.len + conn->sending.len;
 }
 
 uint64_t http_stream_taken(const struct http_conn *conn)
 {
-    return conn->streamed - http_stream_pending(conn);
+    return conn->streamed - conn->out.len - uv_stream_get_write_queue_size(&conn->uv.stream);
 }
 
 void http_stream_end(struct http_conn *conn, int64_t within_ms)
@@ -87,7 +86,7 @@ void http_stream_end(struct http_conn *conn, int64_t within_ms)
 void http_stream_ignore(struct http_conn *conn, size_t len)
 {
     conn->ignored += len;
-    if (conn->ignored > IGNORED_MOST) {
+    if (conn->ignored > LIMIT_STREAM_IGNORED) {
         http_conn_close(conn);
     }
 }
