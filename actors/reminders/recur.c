@@ -1,138 +1,14 @@
 #include "actors/reminders/recur.h"
 
+#include "actors/reminders/recurrence.h"
 #include "actors/reminders/series.h"
-#include "actors/reminders/zone.h"
-#include "node/limits.h"
 
-/* The date-times of LIMIT_RECURRENCE_BYTES: 8 digits and a separator each. */
-enum { EXCLUDED_MAX = LIMIT_RECURRENCE_BYTES / 9 + 1, DAY_S = 86400, OFFSET_MAX_S = 27 * 3600 };
-
-struct recurrence {
-    struct rule rule;
-    bool has_rule;
-    int64_t times[EXCLUDED_MAX]; /* EXDATE, UTC */
-    int64_t days[EXCLUDED_MAX];  /* EXDATE;VALUE=DATE, local */
-    unsigned times_len, days_len;
-};
+enum { DAY_S = 86400, OFFSET_MAX_S = 27 * 3600 };
 
 static int64_t floor_div(int64_t a, int64_t b)
 {
     return a / b - (a % b < 0);
 }
-
-/* ---- the text ---- */
-
-static const char BAD_EXDATE[] =
-    "EXDATE takes dates and times as 20260321T023000, with Z or ;TZID=, or ;VALUE=DATE:20260321";
-
-static struct bytes cut(struct bytes *rest, char separator)
-{
-    const uint8_t *at = rest->len == 0 ? NULL : memchr(rest->ptr, separator, rest->len);
-    struct bytes found = bytes_of(rest->ptr, at == NULL ? rest->len : (size_t)(at - rest->ptr));
-    *rest = at == NULL ? BYTES_NONE : bytes_of(at + 1, rest->len - found.len - 1);
-    return found;
-}
-
-static bool exclude(struct recurrence *r, struct bytes text, bool dates, const struct zone *zone)
-{
-    int64_t at;
-    enum rule_time is = rule_time(text, &at);
-    if (is == RULE_TIME_BAD || (is == RULE_TIME_DATE) != dates) {
-        return false;
-    }
-    CHECK(r->times_len < EXCLUDED_MAX && r->days_len < EXCLUDED_MAX);
-    if (dates) {
-        r->days[r->days_len++] = at / DAY_S;
-    } else {
-        r->times[r->times_len++] = is == RULE_TIME_UTC ? at : zone_utc(zone, at);
-    }
-    return true;
-}
-
-/* `;TZID=...` and `;VALUE=...`, in front of the colon. */
-static bool read_parameters(struct bytes text, bool *dates, struct bytes *zone)
-{
-    while (text.ptr != NULL) {
-        struct bytes value = cut(&text, ';');
-        struct bytes name = cut(&value, '=');
-        if (bytes_is_nocase(name, "TZID") && value.len > 0) {
-            *zone = value;
-        } else if (bytes_is_nocase(name, "VALUE") && bytes_is_nocase(value, "DATE")) {
-            *dates = true;
-        } else if (!bytes_is_nocase(name, "VALUE") || !bytes_is_nocase(value, "DATE-TIME")) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static const char *take_excluded(struct recurrence *r, struct bytes parameters, struct bytes list,
-                                 const struct zone *zone)
-{
-    bool dates = false, good = true;
-    struct bytes name = BYTES_NONE;
-    if (!read_parameters(parameters, &dates, &name)) {
-        return BAD_EXDATE;
-    }
-    struct zone *other = name.len > 0 ? zone_open(name) : NULL;
-    if (name.len > 0 && other == NULL) {
-        return "EXDATE names a time zone that is not known";
-    }
-    do {
-        good = exclude(r, cut(&list, ','), dates, other != NULL ? other : zone);
-    } while (good && list.ptr != NULL);
-    zone_free(other);
-    return good ? NULL : BAD_EXDATE;
-}
-
-static const char *take_line(struct recurrence *r, struct bytes line, const struct zone *zone)
-{
-    struct bytes value = line;
-    struct bytes parameters = cut(&value, ':');
-    if (value.ptr == NULL) { /* a rule alone */
-        value = line;
-        parameters = BYTES_LIT("RRULE");
-    }
-    struct bytes name = cut(&parameters, ';');
-    if (bytes_is_nocase(name, "EXDATE")) {
-        return take_excluded(r, parameters, value, zone);
-    }
-    if (!bytes_is_nocase(name, "RRULE") || parameters.ptr != NULL || r->has_rule) {
-        return "A recurrence is one rule, FREQ=..., and lines EXDATE:...";
-    }
-    r->has_rule = true;
-    return rule_parse(value, &r->rule);
-}
-
-static bool is_printable(struct bytes text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.ptr[i];
-        if ((c < ' ' && c != '\n' && c != '\r') || c > '~') {
-            return false;
-        }
-    }
-    return true;
-}
-
-static const char *parse(struct bytes text, const struct zone *zone, struct recurrence *out)
-{
-    *out = (struct recurrence){0};
-    if (text.len > LIMIT_RECURRENCE_BYTES || !is_printable(text)) {
-        return "A recurrence is printable ASCII of 512 bytes at most";
-    }
-    while (text.len > 0) {
-        struct bytes line = cut(&text, '\n');
-        line.len -= line.len > 0 && line.ptr[line.len - 1] == '\r';
-        const char *refusal = take_line(out, line, zone);
-        if (refusal != NULL) {
-            return refusal;
-        }
-    }
-    return out->has_rule ? NULL : "A recurrence needs a rule, FREQ=...";
-}
-
-/* ---- occurrences ---- */
 
 static bool is_excluded(const struct recurrence *r, const struct zone *zone, int64_t utc)
 {
@@ -190,7 +66,7 @@ bool recur_next(struct bytes recurrence, struct bytes zone_name, int64_t start_m
     struct zone *zone = zone_open(zone_name);
     int64_t start = floor_div(start_ms, 1000), millis = (start_ms % 1000 + 1000) % 1000;
     bool found = false;
-    if (zone != NULL && in_range(start) && parse(recurrence, zone, &r) == NULL) {
+    if (zone != NULL && in_range(start) && recurrence_parse(recurrence, zone, &r) == NULL) {
         found = start_ms > after_ms && !is_excluded(&r, zone, start);
         *out_ms = start_ms;
         /* What comes at second t comes at t * 1000 + millis: behind after_ms exactly when t is behind this. */
@@ -208,7 +84,7 @@ const char *recur_refusal(struct bytes recurrence)
 {
     struct recurrence r;
     struct zone *utc = zone_open(BYTES_NONE);
-    const char *refusal = parse(recurrence, utc, &r);
+    const char *refusal = recurrence_parse(recurrence, utc, &r);
     zone_free(utc);
     return refusal;
 }

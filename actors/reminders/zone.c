@@ -242,6 +242,32 @@ struct zone_span zone_span(const struct zone *zone, int64_t utc)
     return typed_span(zone, zone->indexes[low - 1], time_at(zone, low - 1), time_at(zone, low));
 }
 
+static bool is_plain(const struct zone_when *when)
+{
+    return when->form == 'M' && when->time >= 0 && when->time < 86400;
+}
+
+/* Some files list changes up to 2037 that the rule names as well: it goes back as far as they agree. */
+const struct zone_rule *zone_tail(const struct zone *zone, int64_t *out_from)
+{
+    const struct zone_rule *rule = &zone->rule;
+    if (!zone->has_rule || rule->daylight.len == 0 || !is_plain(&rule->begin) || !is_plain(&rule->end)) {
+        return NULL;
+    }
+    uint32_t first = zone->changes;
+    while (first > 0) {
+        int64_t change = time_at(zone, first - 1);
+        struct zone_span span = ruled_span(rule, change);
+        if (span.from != change || span.offset != typed_span(zone, zone->indexes[first - 1], 0, 0).offset) {
+            break;
+        }
+        first--;
+    }
+    int64_t behind = first > 0 ? time_at(zone, first - 1) : 0;
+    *out_from = first < zone->changes ? time_at(zone, first) : ruled_span(rule, behind).until;
+    return rule;
+}
+
 int64_t zone_local(const struct zone *zone, int64_t utc)
 {
     return utc + zone_span(zone, utc).offset;

@@ -10,6 +10,7 @@
 #include "node/base/bytes.h"
 
 struct zone; /* opaque */
+struct zone_rule;
 
 /* A stretch of time with one offset: from <= t < until. INT64_MIN and INT64_MAX: without an end. */
 struct zone_span {
@@ -24,6 +25,9 @@ struct zone *zone_open(struct bytes name) MUST_USE;
 void zone_free(struct zone *zone);
 
 struct zone_span zone_span(const struct zone *zone, int64_t utc);
+/* The rule by which it goes on, and from which of its changes on it does; NULL: with one offset, or by a rule that goes
+ * beyond weekdays and times of day. */
+const struct zone_rule *zone_tail(const struct zone *zone, int64_t *out_from);
 int64_t zone_local(const struct zone *zone, int64_t utc);
 /* A local time that a change skips is taken with the offset before the change (RFC 5545 section 3.3.5); one that occurs
  * twice is the first. */
