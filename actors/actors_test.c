@@ -2,6 +2,7 @@
  * same commands once more on a second replica must give the same rows. */
 #include "actors/auth/auth.h"
 #include "actors/kind.h"
+#include "actors/reminders/feed.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 #include "tests/support/model_rows.h"
@@ -175,6 +176,18 @@ static void random_body(struct world *world, const struct field *fields, struct 
     body->set.has = (body->set.has & pair) != 0 ? body->set.has | pair : body->set.has;
 }
 
+/* A token for the feed is made, or ended. */
+static void change_feed(struct world *world, struct id account)
+{
+    static const uint8_t secret[DIGEST_BYTES] = {1};
+    struct feed in = {0};
+    struct reply reply = {0};
+    uint8_t tag = below(&world->random, 2) == 0 ? FEED_DO_PUT : FEED_DO_DROP;
+    FIELD_SET(feed_fields, &in, struct feed, secret, bytes_of(secret, sizeof secret));
+    (void)run(world, &reminders_kind, tag, id_bytes(&account), account, &in, &reply);
+    reply_close(&reply);
+}
+
 static void test_reminders_keep_their_invariants(void **state)
 {
     (void)state;
@@ -192,6 +205,9 @@ static void test_reminders_keep_their_invariants(void **state)
         random_body(&world, kind_op(&reminders_kind, DO_PATCH)->in, &body);
         (void)run(&world, &reminders_kind, tag, id_bytes(&caller), caller, &body, &reply);
         reply_close(&reply);
+        if (below(&world.random, 10) == 0) {
+            change_feed(&world, caller);
+        }
         if (below(&world.random, 100) == 0) {
             struct forget forget = {.set.has = 1, .account = account_id(below(&world.random, ACCOUNTS))};
             assert_int_equal(run(&world, &auth_kind, AUTH_FORGET, id_bytes(&forget.account), caller, &forget, &reply),

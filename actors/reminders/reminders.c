@@ -1,4 +1,5 @@
 #include "actors/reminders/reminders.h"
+#include "actors/reminders/feed.h"
 #include "actors/reminders/record.h"
 
 #include "actors/auth/auth.h"
@@ -286,7 +287,7 @@ static enum err forget(struct turn *turn, struct id account, unsigned limit, uns
         TRY(unassign(turn, &r));
         (*out_erased)++;
     }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return err == ERR_NOT_FOUND || err == OK ? feed_forget(turn, account, limit, out_erased) : err;
 }
 
 /* ---- queries ---- */
@@ -522,11 +523,10 @@ static const struct step patch_steps[] = {
 static const struct step delete_steps_[] = {
     {"find", delete_begin, false}, {"command", delete_command, false}, {"answer", write_answer, false}, {0}};
 
-static const struct table tables[] = {{TABLE_REMINDER, "reminders", true},
-                                      {TABLE_MINE, "reminders_by_owner", false},
-                                      {TABLE_PUBLIC, "reminders_public", false},
-                                      {TABLE_ASSIGNED, "reminders_by_assignee", false},
-                                      {0}};
+static const struct table tables[] = {
+    {TABLE_REMINDER, "reminders", true},       {TABLE_MINE, "reminders_by_owner", false},
+    {TABLE_PUBLIC, "reminders_public", false}, {TABLE_ASSIGNED, "reminders_by_assignee", false},
+    {TABLE_FEED, "reminder_feeds", true},      {0}};
 
 #define IN(table, type) .in = table, .in_size = sizeof(struct type), .out = reminder_fields
 #define STATE .state_size = sizeof(struct write_state)
@@ -548,6 +548,7 @@ static const struct op ops[] = {
     {DO_PATCH, OP_COMMAND, .name = "do_patch", IN(patch_in, body), .reduce = patch_reduce},
     {DO_DELETE, OP_COMMAND, .flags = OP_FREES, .name = "do_delete", .in = id_in, .in_size = sizeof(struct id_in),
      .reduce = delete_reduce},
+    FEED_OPS,
     {0}};
 
 const struct kind reminders_kind = {.id = KIND_REMINDERS,
