@@ -3,6 +3,7 @@
 #include "actors/auth/auth.h"
 #include "actors/kind.h"
 #include "actors/reminders/body.h"
+#include "actors/reminders/feed.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 #include "tests/support/model_rows.h"
@@ -211,6 +212,18 @@ static void fire_some(struct world *world, unsigned *fired)
     reply_close(&reply);
 }
 
+/* A token for the feed is made, or ended. */
+static void change_feed(struct world *world, struct id account)
+{
+    static const uint8_t secret[DIGEST_BYTES] = {1};
+    struct feed in = {0};
+    struct reply reply = {0};
+    uint8_t tag = below(&world->random, 2) == 0 ? FEED_DO_PUT : FEED_DO_DROP;
+    FIELD_SET(feed_fields, &in, struct feed, secret, bytes_of(secret, sizeof secret));
+    (void)run(world, &reminders_kind, tag, id_bytes(&account), account, &in, &reply);
+    reply_close(&reply);
+}
+
 static void test_reminders_keep_their_invariants(void **state)
 {
     (void)state;
@@ -233,6 +246,7 @@ static void test_reminders_keep_their_invariants(void **state)
         if (below(&world.random, 4) == 0) {
             snooze_some(&world);
             fire_some(&world, &fired);
+            change_feed(&world, caller);
         }
         if (below(&world.random, 100) == 0) {
             struct forget forget = {.set.has = 1, .account = account_id(below(&world.random, ACCOUNTS))};

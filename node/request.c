@@ -374,7 +374,9 @@ static enum flow_next request_encode(struct flow *flow)
         }
     } else if (reply->type != NULL) {
         request->type = reply->type;
-        buf_add_bytes(&request->body, buf_bytes(&reply->body));
+        if (request->status != 304) {
+            buf_add_bytes(&request->body, buf_bytes(&reply->body));
+        }
     } else if (request->status != 304 && request->status != 204 && reply->fields != NULL && reply->body.len > 0) {
         err = field_json_from_pack(&request->body, reply->fields, buf_bytes(&reply->body));
     }

@@ -2,6 +2,7 @@
 #include "actors/auth/auth.h"
 #include "actors/events/events.h"
 #include "actors/reminders/body.h"
+#include "actors/reminders/feed.h"
 #include "node/limits.h"
 
 #define HAS BODY_HAS
@@ -352,5 +353,5 @@ enum err reminders_forget(struct turn *turn, struct id account, unsigned limit, 
         TRY(unassign(turn, &r));
         (*out_erased)++;
     }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return err == ERR_NOT_FOUND || err == OK ? feed_forget(turn, account, limit, out_erased) : err;
 }

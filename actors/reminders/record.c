@@ -1,4 +1,5 @@
 #include "actors/reminders/record.h"
+#include "actors/reminders/feed.h"
 
 #include "node/limits.h"
 
@@ -130,7 +131,7 @@ enum err reminders_check(struct rows *rows, struct arena *arena)
     }
     uint64_t found = count_rows(rows, TABLE_MINE, arena) + count_rows(rows, TABLE_PUBLIC, arena) +
                      count_rows(rows, TABLE_ASSIGNED, arena) + count_rows(rows, TABLE_DUE, arena);
-    return found == indexes ? OK : ERR_CORRUPT;
+    return found == indexes ? feed_check(rows, arena) : ERR_CORRUPT;
 }
 
 /* ---- mending: the indexes are made anew from the records ---- */

@@ -1,5 +1,6 @@
 #include "actors/reminders/reminders.h"
 #include "actors/reminders/body.h"
+#include "actors/reminders/feed.h"
 
 #include "actors/page.h"
 #include "node/base/text.h"
@@ -135,10 +136,13 @@ static enum err list_query(struct look *look, const void *raw, struct reply *rep
     return err;
 }
 
-static const struct table tables[] = {
-    {TABLE_REMINDER, "reminders", true},       {TABLE_MINE, "reminders_by_owner", false},
-    {TABLE_PUBLIC, "reminders_public", false}, {TABLE_ASSIGNED, "reminders_by_assignee", false},
-    {TABLE_DUE, "reminders_due", false},       {0}};
+static const struct table tables[] = {{TABLE_REMINDER, "reminders", true},
+                                      {TABLE_MINE, "reminders_by_owner", false},
+                                      {TABLE_PUBLIC, "reminders_public", false},
+                                      {TABLE_ASSIGNED, "reminders_by_assignee", false},
+                                      {TABLE_DUE, "reminders_due", false},
+                                      {TABLE_FEED, "reminder_feeds", true},
+                                      {0}};
 
 #define IN(table, type) .in = table, .in_size = sizeof(struct type), .out = reminder_fields
 #define STATE .state_size = sizeof(struct write_state)
@@ -168,6 +172,20 @@ static const struct op ops[] = {
      .reduce = reminder_snooze},
     {REMINDER_DO_FIRE, OP_COMMAND, .name = "do_fire", .in = reminder_fire_in, .in_size = sizeof(struct reminder_fire),
      .reduce = reminder_fire},
+    {FEED_MAKE, OP_SCRIPT, OP_SECRET, ROLE_USER, 201, "make_feed", METHOD_POST, "/v1/reminders/feed",
+     "A new secret address for calendar programs; ends the one before", .out = feed_made_fields,
+     .state_size = FEED_STATE_BYTES, .steps = feed_make_steps},
+    {FEED_GET, OP_QUERY, 0, ROLE_USER, 200, "get_feed", METHOD_GET, "/v1/reminders/feed",
+     "Whether there is such an address", .out = feed_fields, .address = feed_own_address, .query = feed_get_query},
+    {FEED_DROP, OP_SCRIPT, 0, ROLE_USER, 204, "drop_feed", METHOD_DELETE, "/v1/reminders/feed",
+     "End the address for calendar programs", .steps = feed_drop_steps},
+    {FEED_ICS, OP_QUERY, 0, ROLE_NONE, 200, "feed", METHOD_GET, "/v1/reminders.ics",
+     "The own reminders that have a time, as iCalendar (RFC 5545)", .in = feed_query_fields,
+     .in_size = sizeof(struct feed_query_in), .address = feed_token_address, .query = feed_ics_query},
+    {FEED_DO_PUT, OP_COMMAND, OP_SECRET, .name = "put_feed", .in = feed_fields, .in_size = sizeof(struct feed),
+     .reduce = feed_put_reduce},
+    {FEED_DO_DROP, OP_COMMAND, OP_FREES, .name = "do_drop_feed", .in = feed_none_fields,
+     .in_size = sizeof(struct feed_none), .reduce = feed_drop_reduce},
     {0}};
 static const struct alarm alarms[] = {{"fire", REMINDER_FIRE, reminders_due}, {0}};
 
