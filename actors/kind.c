@@ -36,6 +36,7 @@ void reply_close(struct reply *reply)
 {
     buf_free(&reply->body);
     buf_free(&reply->cursor);
+    buf_free(&reply->headers);
     buf_free(&reply->record_key);
     *reply = (struct reply){0};
 }

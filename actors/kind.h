@@ -14,6 +14,7 @@
 #ifndef BELFRY_ACTORS_KIND_H
 #define BELFRY_ACTORS_KIND_H
 
+#include "actors/tables.h"
 #include "node/base/digest.h"
 #include "node/base/id.h"
 #include "node/base/rows.h"
@@ -55,6 +56,7 @@ struct reply {
     bool list;
     struct id location; /* appended to the route for the Location header; none: no header */
     struct buf cursor;  /* next page of a list */
+    struct buf headers; /* further header lines, each ended by CRLF */
     /* ERR_INVALID_FIELDS found by a reducer or query; all static text. */
     const char *pointer, *code, *detail;
     uint8_t record_table; /* the body is this row: lets a replayed answer be read again */
@@ -129,6 +131,7 @@ struct password_job {
 };
 
 struct step;
+struct foreign_claims; /* actors/facades/facade.h */
 
 /* A composite operation under way. */
 struct script {
@@ -150,6 +153,8 @@ struct script {
     bool done;
 };
 
+enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
+
 struct script_services {
     struct rows *(*rows)(struct script *script, unsigned partition);
     void (*read)(struct script *script, unsigned partition);
@@ -159,6 +164,9 @@ struct script_services {
     enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, struct buf *out);
     void (*audit)(struct script *script, const char *action, struct bytes user, struct bytes detail);
     int64_t access_token_s;
+    /* A facade's token of this account carries this time or a later one: what is revoked afterwards ends it. */
+    int64_t (*stamp)(struct script *script, struct id account);
+    enum err (*sign_foreign)(struct script *script, const struct foreign_claims *claims, struct buf *out);
 };
 
 /* Before the next step: this partition's state here is fresh. */
@@ -281,31 +289,6 @@ enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS =
 extern const struct kind *const kinds[]; /* NULL-terminated */
 const struct kind *kind_find(uint8_t id);
 const struct op *kind_op(const struct kind *kind, uint8_t tag);
-
-/* Table ids. 1 to 9 are the node's own (node/apply.h). */
-enum {
-    TABLE_REVOKED = 10,
-    TABLE_REVOKED_TIME = 11,
-    TABLE_KEYS = 12,
-    TABLE_RETIRED = 13,
-    TABLE_ACCOUNT = 20,
-    TABLE_SESSION = 21,
-    TABLE_ABORTED = 22,
-    TABLE_NAME = 23,
-    TABLE_PENDING = 24,
-    TABLE_DELETING = 25,
-    TABLE_REMINDER = 40,
-    TABLE_MINE = 41,
-    TABLE_PUBLIC = 42,
-    TABLE_ASSIGNED = 43,
-    TABLE_DUE = 44,
-    TABLE_FEED = 45,
-    TABLE_EVENT = 50,
-    TABLE_EVENT_HEAD = 51,
-    TABLE_EVENT_AGE = 52,
-    TABLE_OUTBOX = 53,
-    TABLE_INBOX = 54
-};
 
 /* The data partition that holds a name: by its hash, the same on every machine. */
 unsigned partition_of_name(struct bytes name, unsigned partitions);

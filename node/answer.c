@@ -85,3 +85,20 @@ void answer_problem(struct buf *body, enum err err, const char *detail, const ch
     }
     buf_add_char(body, '}');
 }
+
+void answer_allow(struct buf *out, unsigned allowed)
+{
+    static const enum method methods[] = {METHOD_GET,   METHOD_HEAD,   METHOD_POST,   METHOD_PUT,
+                                          METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS};
+    allowed |= 1U << METHOD_OPTIONS;
+    allowed |= (allowed & 1U << METHOD_GET) != 0 ? 1U << METHOD_HEAD : 0;
+    bool first = true;
+    buf_add_lit(out, "Allow: ");
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if ((allowed & 1U << methods[i]) != 0) {
+            buf_printf(out, "%s%s", first ? "" : ", ", http_method_name(methods[i]));
+            first = false;
+        }
+    }
+    buf_add_lit(out, "\r\n");
+}

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "actors/facades/facade.h"
 #include "node/command.h"
 #include "node/compute.h"
 #include "node/damage.h"
@@ -356,8 +357,10 @@ static struct rows *service_rows(struct script *script, unsigned partition)
 static void service_read(struct script *script, unsigned partition)
 {
     struct call *call = call_of(script);
-    CHECK(partition < call->worker->node->partitions_len);
-    call->read_first = call->read_last = partition;
+    bool all = partition == SCRIPT_ALL_PARTITIONS;
+    CHECK(all || partition < call->worker->node->partitions_len);
+    call->read_first = all ? 1 : partition;
+    call->read_last = all ? call->worker->node->data_partitions : partition;
     call->reading = true; /* run_script begins it when the step is over */
 }
 
@@ -379,6 +382,26 @@ static enum err service_sign(struct script *script, struct id account, struct id
     return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
 }
 
+static int64_t service_stamp(struct script *script, struct id account)
+{
+    struct node *node = call_of(script)->worker->node;
+    int64_t now_ms = clock_wall_ms(node->clock), cutoff = guard_cutoff_ms(node->guard, account);
+    return now_ms > cutoff ? now_ms : cutoff + 1;
+}
+
+static enum err service_sign_foreign(struct script *script, const struct foreign_claims *foreign, struct buf *out)
+{
+    struct node_worker *worker = call_of(script)->worker;
+    int64_t now_s = clock_wall_ms(worker->node->clock) / 1000;
+    struct claims claims = {
+        .account = foreign->account,
+        .jti = id_make(foreign->stamp_ms, id_partition(foreign->account), random_u64(&worker->worker.random)),
+        .role = ROLE_USER,
+        .expires_s = now_s + foreign->lifetime_s,
+        .facade = foreign->facade};
+    return token_sign_foreign(worker->node->keyring, &claims, foreign->more, now_s, out);
+}
+
 static void service_audit(struct script *script, const char *action, struct bytes user, struct bytes detail)
 {
     struct call *call = call_of(script);
@@ -393,8 +416,9 @@ static void service_audit(struct script *script, const char *action, struct byte
     log_end(&line);
 }
 
-static const struct script_services services = {service_rows,   service_read, service_command, service_password,
-                                                service_random, service_sign, service_audit,   LIMIT_ACCESS_TOKEN_S};
+static const struct script_services services = {
+    service_rows, service_read,  service_command,      service_password, service_random,
+    service_sign, service_audit, LIMIT_ACCESS_TOKEN_S, service_stamp,    service_sign_foreign};
 
 /* ---- scripts ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "actors/facades/facade.h"
 #include "node/balance.h"
 #include "node/base/text.h"
 #include "node/limits.h"
@@ -31,7 +32,7 @@ struct flag {
 static const struct flag flags[] = {
     TEXT("data", data, "./belfry-data", "DIR: where everything is kept"),
     {"listen", FLAG_LIST, offsetof(struct config, listen), 0, 0, 0, "127.0.0.1:8080",
-     "ADDR:PORT of HTTP; may be given several times; localhost is both families"},
+     "ADDR:PORT[,facade=NAME] of HTTP; may be given several times; localhost is both families"},
     TEXT("peer-listen", peer_listen, "127.0.0.1:9080", "ADDR:PORT for the other nodes"),
     TEXT("advertise", advertise, "", "ADDR:PORT where the other nodes reach this one; default: --peer-listen"),
     TEXT("join", join, "", "A,B,C: peer addresses of the nodes to found a cluster with, or to join; its own too"),
@@ -221,6 +222,37 @@ static enum err from_flags(struct config *config, int argc, char **argv, bool on
     return OK;
 }
 
+bool config_listen(const char *text, char address[CONFIG_TEXT], const struct facade **out_facade)
+{
+    static const char key[] = "facade=";
+    size_t len = strcspn(text, ",");
+    (void)snprintf(address, CONFIG_TEXT, "%.*s", (int)len, text);
+    *out_facade = NULL;
+    if (text[len] == 0) {
+        return true;
+    }
+    const char *option = text + len + 1;
+    bool named = strncmp(option, key, sizeof key - 1) == 0;
+    *out_facade = named ? facade_find(bytes_str(option + sizeof key - 1)) : NULL;
+    return *out_facade != NULL;
+}
+
+static enum err check_listens(const struct config *config)
+{
+    char address[CONFIG_TEXT], why[CONFIG_TEXT] = "is ADDR:PORT or ADDR:PORT,facade=NAME; the facades are";
+    const struct facade *facade;
+    for (size_t i = 0; facades[i] != NULL; i++) {
+        size_t len = strlen(why);
+        (void)snprintf(why + len, sizeof why - len, " %s", facades[i]->name);
+    }
+    for (unsigned i = 0; i < config->listen_len; i++) {
+        if (!config_listen(config->listen[i], address, &facade)) {
+            return complain("--", "listen", why);
+        }
+    }
+    return OK;
+}
+
 enum err config_parse(struct config *config, int argc, char **argv)
 {
     set_defaults(config);
@@ -233,6 +265,7 @@ enum err config_parse(struct config *config, int argc, char **argv)
     }
     TRY(from_environment(config));
     TRY(from_flags(config, argc, argv, false));
+    TRY(check_listens(config));
     if (config->backup_dir[0] != 0 && config->backup_key_file[0] == 0) {
         return complain("--", "backup-dir", "needs --backup-key-file: backups are encrypted");
     }

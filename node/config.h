@@ -8,6 +8,8 @@
 
 enum { CONFIG_LISTENS = 8, CONFIG_TEXT = 256, CONFIG_JOIN = CONFIG_TEXT };
 
+struct facade;
+
 struct config {
     char data[CONFIG_TEXT], backup_dir[CONFIG_TEXT], backup_key_file[CONFIG_TEXT];
     char listen[CONFIG_LISTENS][CONFIG_TEXT];
@@ -25,6 +27,9 @@ struct config {
 
 /* On failure prints what is wrong to stderr. Errors: ERR_BAD_REQUEST. */
 enum err config_parse(struct config *config, int argc, char **argv) MUST_USE;
+/* "ADDR:PORT" or "ADDR:PORT,facade=NAME" of --listen: copies the address, finds the facade (NULL: none). False: there
+ * is no such facade, or something else follows the comma. */
+bool config_listen(const char *text, char address[CONFIG_TEXT], const struct facade **out_facade) MUST_USE;
 void config_print(const struct config *config, struct buf *out);
 void config_help(struct buf *out);
 

@@ -75,7 +75,7 @@ int echo_main(int argc, char **argv)
     }
     worker_init(&echo->worker, 0, clock_system(), log);
     http_server_init(&echo->server, &echo->worker, &handler, LIMIT_CONNECTIONS);
-    if (http_server_listen(&echo->server, listen, &port) != OK) {
+    if (http_server_listen(&echo->server, listen, NULL, &port) != OK) {
         (void)fprintf(stderr, "belfry: cannot listen on %s\n", listen);
         return 1;
     }

@@ -95,9 +95,10 @@ bool guard_allows(struct guard *guard, const struct claims *claims)
 {
     CHECK(pthread_rwlock_rdlock(&guard->lock) == 0);
     const struct revocation *account = find(guard, claims->account);
-    bool allowed =
-        find(guard, claims->session) == NULL &&
-        (account == NULL || id_ms(claims->jti) > account->cutoff_ms || id_eq(account->except, claims->session));
+    bool in_session = !id_is_none(claims->session); /* a facade's token is of none, so none excepts it */
+    bool allowed = (!in_session || find(guard, claims->session) == NULL) &&
+                   (account == NULL || id_ms(claims->jti) > account->cutoff_ms ||
+                    (in_session && id_eq(account->except, claims->session)));
     CHECK(pthread_rwlock_unlock(&guard->lock) == 0);
     return allowed;
 }

@@ -77,10 +77,12 @@
 #define LIMIT_USERNAME_CHARS 64
 #define LIMIT_EMAIL_BYTES 254
 #define LIMIT_NAME_CHARS 100
+#define LIMIT_ALIAS_BYTES 254 /* what a facade's client calls itself */
 #define LIMIT_PASSWORD_BYTES_MIN 8
 #define LIMIT_PASSWORD_BYTES 1024
 #define LIMIT_SESSIONS 50 /* an account; the oldest is ended for a new one */
 #define LIMIT_ACCESS_TOKEN_S 900
+#define LIMIT_FOREIGN_TOKEN_S 360000               /* of a facade, at most: account revocations are kept as long */
 #define LIMIT_SESSION_MS (30LL * 24 * 3600 * 1000) /* a refresh token unused for so long is dead */
 #define LIMIT_SAGA_SWEEP_MS 5000                   /* a reservation older than that is settled by the sweeper */
 #define LIMIT_ERASE_STEP 200                       /* rows erased in one command of a deletion */

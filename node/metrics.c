@@ -13,9 +13,9 @@
 #include "node/router.h"
 #include "node/streams.h"
 
-enum { KINDS = 8, OPS = 256, METHODS = METHOD_OTHER + 1, STATUSES = 26, BUCKETS = 14 };
+enum { KINDS = 8, OPS = 256, METHODS = METHOD_OTHER + 1, STATUSES = 27, BUCKETS = 14 };
 
-static const int statuses[STATUSES] = {200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413,
+static const int statuses[STATUSES] = {200, 201, 204, 301, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413,
                                        414, 415, 417, 422, 429, 431, 500, 501, 503, 504, 505, 507, 0};
 static const int64_t bucket_us[BUCKETS] = {50,    100,   250,   500,    1000,   2500,    5000,
                                            10000, 25000, 50000, 100000, 250000, 1000000, 5000000};

@@ -337,12 +337,14 @@ static void init_worker(struct node *node, unsigned index)
 
 static enum err listen_all(struct node *node, char *why, size_t why_cap)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], address[CONFIG_TEXT];
     for (unsigned i = 0; i < node->config.listen_len; i++) {
         unsigned port = 0;
+        const struct facade *facade;
+        CHECK(config_listen(node->config.listen[i], address, &facade));
         (void)snprintf(why, why_cap, "cannot listen on %.200s", node->config.listen[i]);
         for (unsigned w = 0; w < node->workers_len; w++) {
-            TRY(http_server_listen(&node->workers[w].server, node->config.listen[i], &port));
+            TRY(http_server_listen(&node->workers[w].server, address, facade, &port));
         }
         node->http_port = i == 0 ? port : node->http_port;
     }

@@ -10,6 +10,7 @@
 #include "node/damage.h"
 #include "node/etag.h"
 #include "node/flow.h"
+#include "node/foreign.h"
 #include "node/guard.h"
 #include "node/metrics.h"
 #include "node/partition.h"
@@ -25,6 +26,7 @@ struct request {
     struct node_worker *worker;
     struct http_conn *conn;
     struct http_request *http;
+    const struct facade *facade; /* that the listener carries; NULL: none */
     struct arena arena;
     struct route_match match;
     struct caller caller;
@@ -52,38 +54,42 @@ static struct request *request_of(struct flow *flow)
 
 /* ---- route ---- */
 
-static void add_allow(struct request *request)
+static enum flow_next route_foreign(struct request *request)
 {
-    static const enum method methods[] = {METHOD_GET,   METHOD_HEAD,   METHOD_POST,   METHOD_PUT,
-                                          METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS};
-    unsigned allowed = request->match.allowed | 1U << METHOD_OPTIONS;
-    allowed |= (allowed & 1U << METHOD_GET) != 0 ? 1U << METHOD_HEAD : 0;
-    bool first = true;
-    buf_add_lit(&request->headers, "Allow: ");
-    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
-        if ((allowed & 1U << methods[i]) != 0) {
-            buf_printf(&request->headers, "%s%s", first ? "" : ", ", http_method_name(methods[i]));
-            first = false;
-        }
+    const struct http_request *http = request->http;
+    foreign_match(node_of(request)->router, request->facade, http, &request->match);
+    if (request->match.route != NULL) {
+        return FLOW_NEXT;
     }
-    buf_add_lit(&request->headers, "\r\n");
+    if (request->match.allowed != 0) {
+        answer_allow(&request->headers, request->match.allowed);
+        request->status = 204;
+        bool preflight = http->method == METHOD_OPTIONS && http_header(http, "origin").len > 0;
+        return preflight ? FLOW_FAIL : flow_fail(&request->flow, ERR_METHOD_NOT_ALLOWED);
+    }
+    request->status = 301;
+    bool redirects = foreign_redirects(node_of(request)->router, request->facade, http, &request->headers);
+    return redirects ? FLOW_FAIL : flow_fail(&request->flow, ERR_NOT_FOUND);
 }
 
 static enum flow_next request_route(struct flow *flow)
 {
     struct request *request = request_of(flow);
-    router_match(node_of(request)->router, request->http->method, request->http->path, &request->match);
+    if (request->facade != NULL) {
+        return route_foreign(request);
+    }
+    router_match(node_of(request)->router, NULL, request->http->method, request->http->path, &request->match);
     if (request->match.route != NULL) {
         return FLOW_NEXT;
     }
     if (request->http->method == METHOD_OPTIONS &&
         (request->match.allowed != 0 || bytes_is(request->http->path, "*"))) {
-        add_allow(request);
+        answer_allow(&request->headers, request->match.allowed);
         request->status = 204;
         return FLOW_FAIL; /* nothing further to do: straight to the answer */
     }
     if (request->match.allowed != 0) {
-        add_allow(request);
+        answer_allow(&request->headers, request->match.allowed);
         return flow_fail(flow, ERR_METHOD_NOT_ALLOWED);
     }
     return flow_fail(flow, ERR_NOT_FOUND);
@@ -95,10 +101,16 @@ static struct token_entry *verify(struct request *request, struct bytes token, i
 {
     struct node_worker *worker = request->worker;
     struct token_entry *entry = token_cache_find(worker->tokens, token);
+    const char *facade = request->facade == NULL ? NULL : request->facade->name;
+    if (entry != NULL && entry->claims.facade != facade) {
+        return NULL; /* good elsewhere */
+    }
     if (entry == NULL) {
         struct claims claims;
-        if (token_verify(worker->node->keyring, token, now_s, &claims) != OK ||
-            !id_is_placed(claims.account, worker->node->data_partitions)) {
+        struct keyring *keyring = worker->node->keyring;
+        enum err err = facade == NULL ? token_verify(keyring, token, now_s, &claims)
+                                      : token_verify_foreign(keyring, facade, token, now_s, &claims);
+        if (err != OK || !id_is_placed(claims.account, worker->node->data_partitions)) {
             return NULL;
         }
         entry = token_cache_add(worker->tokens, token, &claims);
@@ -113,6 +125,17 @@ static struct token_entry *verify(struct request *request, struct bytes token, i
     return now_s < entry->claims.expires_s ? entry : NULL;
 }
 
+static enum flow_next auth_optional(struct request *request)
+{
+    struct bytes token = foreign_token(request->facade, request->http);
+    const struct token_entry *entry =
+        token.len == 0 ? NULL : verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
+    if (entry != NULL) {
+        request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
+    }
+    return FLOW_NEXT;
+}
+
 static enum flow_next request_auth(struct flow *flow)
 {
     struct request *request = request_of(flow);
@@ -122,14 +145,16 @@ static enum flow_next request_auth(struct flow *flow)
         request->caller.role = ROLE_ADMIN; /* who may open the node's socket is its operator */
         return FLOW_NEXT;
     }
+    if (request->facade != NULL && facade_route_of(route->op)->optional) {
+        return auth_optional(request);
+    }
     if (role == ROLE_NONE) {
         return FLOW_NEXT;
     }
-    struct bytes header = http_header(request->http, "authorization");
-    if (header.len < 8 || !bytes_is_nocase(bytes_of(header.ptr, 7), "bearer ")) {
+    struct bytes token = foreign_token(request->facade, request->http);
+    if (token.len == 0) {
         return flow_fail(flow, ERR_UNAUTHORIZED);
     }
-    struct bytes token = bytes_trim(bytes_of(header.ptr + 7, header.len - 7));
     const struct token_entry *entry = verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
     if (entry == NULL) {
         /* Without the system partition nobody can say whose token it is. */
@@ -270,7 +295,10 @@ static enum flow_next request_decode(struct flow *flow)
     if (op == NULL) {
         return FLOW_NEXT;
     }
-    enum err err = decode(request, op);
+    enum err err = request->facade == NULL
+                       ? decode(request, op)
+                       : foreign_decode(request->facade, &request->match, request->http, &request->arena, &request->in,
+                                        &request->errors.json_detail);
     return err == OK ? FLOW_NEXT : flow_fail(flow, err);
 }
 
@@ -374,6 +402,7 @@ static enum flow_next request_encode(struct flow *flow)
         }
     } else if (reply->type != NULL) {
         request->type = reply->type;
+        buf_add_bytes(&request->headers, buf_bytes(&reply->headers));
         if (request->status != 304) {
             buf_add_bytes(&request->body, buf_bytes(&reply->body));
         }
@@ -403,6 +432,28 @@ static void problem(struct request *request, enum err err)
     if (request->status == 503 || request->status == 429) {
         buf_printf(&request->headers, "Retry-After: %d\r\n", RETRY_AFTER_S);
     }
+}
+
+/* A failure in the words of the product whose client asked. */
+static void foreign_problem(struct request *request, enum err err)
+{
+    const struct reply *failed = &request->call.reply;
+    bool json = err == ERR_INVALID_JSON;
+    struct facade_failure why = {.err = err,
+                                 .method = request->http->method,
+                                 .pointer = failed->pointer,
+                                 .detail = json ? request->errors.json_detail : failed->detail};
+    struct reply reply = {.status = (uint16_t)err_status(err)};
+    request->facade->fail(&why, &reply);
+    request->status = reply.status;
+    request->type = reply.type;
+    request->body.len = 0;
+    buf_add_bytes(&request->body, buf_bytes(&reply.body));
+    buf_add_bytes(&request->headers, buf_bytes(&reply.headers));
+    if (request->status == 503) {
+        buf_printf(&request->headers, "Retry-After: %d\r\n", RETRY_AFTER_S);
+    }
+    reply_close(&reply);
 }
 
 static void write_log(struct request *request, int64_t ns)
@@ -578,7 +629,9 @@ static enum flow_next request_finish(struct flow *flow)
         request_free(request);
         return FLOW_DONE;
     }
-    if (flow->err != OK) {
+    if (flow->err != OK && request->facade != NULL) {
+        foreign_problem(request, flow->err);
+    } else if (flow->err != OK) {
         problem(request, flow->err);
     }
     struct http_reply reply = reply_of(request);
@@ -614,6 +667,7 @@ static struct request *request_new(struct node_worker *worker, struct http_conn 
     request->worker = worker;
     request->conn = conn;
     request->http = http;
+    request->facade = http_conn_serves(conn);
     request->type = "";
     list_init(&request->call.waiting);
     list_init(&request->call.link);

@@ -2,9 +2,10 @@
 
 #include <stdlib.h>
 
+#include "actors/facades/facade.h"
 #include "node/pages.h"
 
-enum { SEGMENTS = 8 };
+enum { SEGMENTS = 8, SECTIONS = 16 };
 
 struct segment_list {
     struct bytes parts[SEGMENTS];
@@ -16,10 +17,18 @@ struct compiled {
     struct segment_list segments;
 };
 
+/* The routes of the node (facade NULL), then of each facade: routes[from] to routes[to - 1]. */
+struct section {
+    const struct facade *facade;
+    size_t from, to;
+};
+
 struct router {
     struct compiled *routes;
     size_t len;
-    const char **paths; /* by index; 0 is "unmatched" */
+    struct section sections[SECTIONS];
+    unsigned sections_len;
+    char **paths; /* by index; 0 is "unmatched" */
     unsigned paths_len;
 };
 
@@ -68,33 +77,38 @@ static void add(struct router *router, struct route route)
     CHECK(split(bytes_str(route.path), &compiled->segments));
 }
 
-static void number_paths(struct router *router)
+static char *label(const struct facade *facade, const char *path)
 {
-    router->paths = mem_zalloc((router->len + 1) * sizeof *router->paths);
-    router->paths[0] = "unmatched";
-    router->paths_len = 1;
-    for (size_t i = 0; i < router->len; i++) {
+    struct buf text = {0};
+    if (facade != NULL) {
+        buf_printf(&text, "%s:", facade->name);
+    }
+    buf_add(&text, path, strlen(path) + 1);
+    return (char *)text.ptr;
+}
+
+static void number_paths(struct router *router, const struct section *section)
+{
+    for (size_t i = section->from; i < section->to; i++) {
         struct route *route = &router->routes[i].route;
-        if (i == 0 || strcmp(router->routes[i - 1].route.path, route->path) != 0) {
-            router->paths[router->paths_len++] = route->path;
+        if (i == section->from || strcmp(router->routes[i - 1].route.path, route->path) != 0) {
+            router->paths[router->paths_len++] = label(section->facade, route->path);
         }
         route->index = router->paths_len - 1;
     }
 }
 
-struct router *router_new(void)
+static void end_section(struct router *router, const struct facade *facade, size_t from)
 {
-    struct router *router = mem_zalloc(sizeof *router);
-    size_t count = 0;
-    for (size_t k = 0; kinds[k] != NULL; k++) {
-        for (const struct op *op = kinds[k]->ops; op->tag != 0; op++) {
-            count += op->path != NULL;
-        }
-    }
-    for (const struct page_route *page = page_routes; page->path != NULL; page++) {
-        count++;
-    }
-    router->routes = mem_zalloc(count * sizeof *router->routes);
+    CHECK(router->sections_len < SECTIONS);
+    struct section *section = &router->sections[router->sections_len++];
+    *section = (struct section){facade, from, router->len};
+    qsort(router->routes + from, router->len - from, sizeof *router->routes, by_literal);
+    number_paths(router, section);
+}
+
+static void add_own(struct router *router)
+{
     for (size_t k = 0; kinds[k] != NULL; k++) {
         for (const struct op *op = kinds[k]->ops; op->tag != 0; op++) {
             if (op->path != NULL) {
@@ -105,16 +119,59 @@ struct router *router_new(void)
     for (const struct page_route *page = page_routes; page->path != NULL; page++) {
         add(router, (struct route){.path = page->path, .method = page->method, .page = page->page, .role = page->role});
     }
-    qsort(router->routes, router->len, sizeof *router->routes, by_literal);
-    number_paths(router);
+    end_section(router, NULL, 0);
+}
+
+static void add_facade(struct router *router, const struct facade *facade)
+{
+    size_t from = router->len;
+    for (const struct facade_route *route = facade->routes; route->op.path != NULL; route++) {
+        add(router, (struct route){.path = route->op.path, .method = route->op.method, .op = &route->op});
+    }
+    end_section(router, facade, from);
+}
+
+static size_t count_routes(void)
+{
+    size_t count = 0;
+    for (size_t k = 0; kinds[k] != NULL; k++) {
+        for (const struct op *op = kinds[k]->ops; op->tag != 0; op++) {
+            count += op->path != NULL;
+        }
+    }
+    for (const struct page_route *page = page_routes; page->path != NULL; page++) {
+        count++;
+    }
+    for (size_t f = 0; facades[f] != NULL; f++) {
+        for (const struct facade_route *route = facades[f]->routes; route->op.path != NULL; route++) {
+            count++;
+        }
+    }
+    return count;
+}
+
+struct router *router_new(void)
+{
+    struct router *router = mem_zalloc(sizeof *router);
+    size_t count = count_routes();
+    router->routes = mem_zalloc(count * sizeof *router->routes);
+    router->paths = mem_zalloc((count + 1) * sizeof *router->paths);
+    router->paths[router->paths_len++] = label(NULL, "unmatched");
+    add_own(router);
+    for (size_t f = 0; facades[f] != NULL; f++) {
+        add_facade(router, facades[f]);
+    }
     return router;
 }
 
 void router_free(struct router *router)
 {
     if (router != NULL) {
+        while (router->paths_len > 0) {
+            free(router->paths[--router->paths_len]);
+        }
         free(router->routes);
-        free((void *)router->paths);
+        free(router->paths);
         free(router);
     }
 }
@@ -138,7 +195,18 @@ static bool match(const struct segment_list *pattern, const struct segment_list 
     return true;
 }
 
-void router_match(const struct router *router, enum method method, struct bytes path, struct route_match *out)
+static const struct section *section_of(const struct router *router, const struct facade *facade)
+{
+    const struct section *section = router->sections;
+    while (section->facade != facade) {
+        section++;
+        CHECK(section < router->sections + router->sections_len);
+    }
+    return section;
+}
+
+void router_match(const struct router *router, const struct facade *facade, enum method method, struct bytes path,
+                  struct route_match *out)
 {
     struct segment_list parts;
     enum method wanted = method == METHOD_HEAD ? METHOD_GET : method;
@@ -146,7 +214,8 @@ void router_match(const struct router *router, enum method method, struct bytes 
     if (!split(path, &parts)) {
         return;
     }
-    for (size_t i = 0; i < router->len; i++) {
+    const struct section *section = section_of(router, facade);
+    for (size_t i = section->from; i < section->to; i++) {
         const struct compiled *compiled = &router->routes[i];
         struct bytes params[ROUTE_PARAMS] = {{0}};
         if (out->path_index != 0 && compiled->route.index != out->path_index) {
@@ -191,10 +260,11 @@ struct bytes route_param_name(const char *path, unsigned n)
 
 const struct route *router_routes(const struct router *router, size_t *out_len)
 {
-    struct route *list = mem_alloc(router->len * sizeof *list);
-    for (size_t i = 0; i < router->len; i++) {
+    size_t len = router->sections[0].to;
+    struct route *list = mem_alloc(len * sizeof *list);
+    for (size_t i = 0; i < len; i++) {
         list[i] = router->routes[i].route;
     }
-    *out_len = router->len;
+    *out_len = len;
     return list;
 }

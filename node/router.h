@@ -1,4 +1,5 @@
-/* Routes: the kinds' operations and the node's own pages, by method and path. Built once. */
+/* Routes: the kinds' operations and the node's own pages, by method and path; and those of each facade, apart from
+ * them. Built once. */
 #ifndef BELFRY_ROUTER_H
 #define BELFRY_ROUTER_H
 
@@ -31,15 +32,19 @@ struct route_match {
     unsigned allowed;                  /* bits of the methods the path has; 0: no such path */
 };
 
+struct facade;
 struct router;
 struct router *router_new(void);
 void router_free(struct router *router);
-void router_match(const struct router *router, enum method method, struct bytes path, struct route_match *out);
+/* Among the routes of a facade, or (NULL) of the node itself. */
+void router_match(const struct router *router, const struct facade *facade, enum method method, struct bytes path,
+                  struct route_match *out);
 unsigned router_paths(const struct router *router);
+/* For logs and metrics: "/path", of a facade "name:/path". */
 const char *router_path(const struct router *router, unsigned index);
 /* The name of the n-th {parameter} of a path. */
 struct bytes route_param_name(const char *path, unsigned n);
-/* All routes, for OpenAPI. */
+/* The node's own routes, for OpenAPI. */
 const struct route *router_routes(const struct router *router, size_t *out_len);
 
 #endif

@@ -15,6 +15,9 @@ const struct field account_fields[] = {FIELD_ID(1, account, id, 0),
                                        FIELD_STRING(9, account, password, 0, 0, FIELD_HIDDEN),
                                        FIELD_BOOL(10, account, deleted, FIELD_HIDDEN),
                                        FIELD_INT(11, account, version, 0, INT64_MAX, FIELD_HIDDEN),
+                                       FIELD_STRING(12, account, alias_name, 0, 0, FIELD_HIDDEN),
+                                       FIELD_STRING(13, account, alias_username, 0, 0, FIELD_HIDDEN),
+                                       FIELD_STRING(14, account, alias_email, 0, 0, FIELD_HIDDEN),
                                        FIELDS_END};
 
 const struct field profile_fields[] = {
@@ -34,6 +37,12 @@ const struct field create_fields[] = {FIELD_STRING(1, create, username, 0, 0, 0)
                                       FIELD_STRING(4, create, last_name, 0, 0, 0),
                                       FIELD_STRING(5, create, password, 0, 0, 0),
                                       FIELD_OBJECT(6, create, session, new_session_fields, 0),
+                                      FIELD_BLOB(7, create, name, 0),
+                                      FIELD_STRING(8, create, alias_name, 0, 0, 0),
+                                      FIELD_STRING(9, create, alias_username, 0, 0, 0),
+                                      FIELD_STRING(10, create, alias_email, 0, 0, 0),
+                                      FIELD_BLOB(11, create, username_key, 0),
+                                      FIELD_BLOB(12, create, email_key, 0),
                                       FIELDS_END};
 const struct field created_fields[] = {FIELD_ID(1, created, session, 0), FIELD_BLOB(2, created, account, 0),
                                        FIELDS_END};
@@ -90,22 +99,38 @@ static enum err store(struct turn *turn, struct account *account, struct buf *ou
 static void answer_created(struct reply *reply, struct id session, struct bytes packed)
 {
     struct created out = {0};
-    FIELD_SET(created_fields, &out, struct created, session, session);
+    if (!id_is_none(session)) {
+        FIELD_SET(created_fields, &out, struct created, session, session);
+    }
     FIELD_SET(created_fields, &out, struct created, account, packed);
     reply_struct(reply, created_fields, &out);
 }
 
+#define COPY_TEXT(account, in, member)                                                \
+    do {                                                                              \
+        if (FIELD_HAS(create_fields, in, struct create, member)) {                    \
+            FIELD_SET(account_fields, account, struct account, member, (in)->member); \
+        }                                                                             \
+    } while (0)
+
 static void copy_texts(struct account *account, const struct create *in)
 {
-    FIELD_SET(account_fields, account, struct account, username, in->username);
-    FIELD_SET(account_fields, account, struct account, email, in->email);
-    FIELD_SET(account_fields, account, struct account, password, in->password);
-    if (FIELD_HAS(create_fields, in, struct create, first_name)) {
-        FIELD_SET(account_fields, account, struct account, first_name, in->first_name);
-    }
-    if (FIELD_HAS(create_fields, in, struct create, last_name)) {
-        FIELD_SET(account_fields, account, struct account, last_name, in->last_name);
-    }
+    COPY_TEXT(account, in, username);
+    COPY_TEXT(account, in, email);
+    COPY_TEXT(account, in, password);
+    COPY_TEXT(account, in, first_name);
+    COPY_TEXT(account, in, last_name);
+    COPY_TEXT(account, in, alias_name);
+    COPY_TEXT(account, in, alias_username);
+    COPY_TEXT(account, in, alias_email);
+}
+
+/* The names that live in the account's own partition. */
+static enum err put_names(struct turn *turn, const struct create *in, struct id id)
+{
+    TRY(in->name.len == 0 ? OK : name_put(turn, in->name, id));
+    TRY(in->username_key.len == 0 ? OK : alias_put(turn->rows, in->username_key, id));
+    return in->email_key.len == 0 ? OK : alias_put(turn->rows, in->email_key, id);
 }
 
 enum err account_create(struct turn *turn, const void *raw, struct reply *reply)
@@ -113,7 +138,7 @@ enum err account_create(struct turn *turn, const void *raw, struct reply *reply)
     const struct create *in = raw;
     struct account account = {0};
     struct bytes value;
-    struct id id, session;
+    struct id id, session = {{0}};
     TRY(key_id(turn->key, &id));
     enum err err = rows_get(turn->rows, TABLE_ABORTED, turn->key, &value);
     if (err != ERR_NOT_FOUND) {
@@ -128,8 +153,11 @@ enum err account_create(struct turn *turn, const void *raw, struct reply *reply)
     FIELD_SET(account_fields, &account, struct account, created_at, turn->now_ms);
     copy_texts(&account, in);
     struct buf packed = {0};
-    err = store(turn, &account, &packed);
+    err = put_names(turn, in, id);
     if (err == OK) {
+        err = store(turn, &account, &packed);
+    }
+    if (err == OK && FIELD_HAS(create_fields, in, struct create, session)) {
         err = session_put_new(turn, id, &in->session, &session);
     }
     if (err == OK) {

@@ -1,6 +1,5 @@
 /* The kind's table, and its queries. */
-#include "actors/auth/auth.h"
-
+#include "actors/auth/entry.h"
 #include "actors/page.h"
 #include "node/limits.h"
 
@@ -79,7 +78,8 @@ static enum err auth_mend(struct rows *rows)
     return names_mend(rows);
 }
 
-/* Invariants: every pending name exists and is not confirmed; every unconfirmed name is pending. */
+/* Invariants: every pending name exists and is not confirmed; every unconfirmed name is pending; aliases have their
+ * form. */
 static enum err auth_check(struct rows *rows, struct arena *arena)
 {
     struct bytes key = BYTES_NONE, value, found;
@@ -102,16 +102,15 @@ static enum err auth_check(struct rows *rows, struct arena *arena)
         TRY(field_unpack(name_fields, value, &name));
         unconfirmed += !name.confirmed;
     }
-    return pending == unconfirmed ? OK : ERR_CORRUPT;
+    TRY(pending == unconfirmed ? OK : ERR_CORRUPT);
+    return aliases_check(rows, arena);
 }
 
-static const struct table tables[] = {{TABLE_ACCOUNT, "accounts", true},
-                                      {TABLE_SESSION, "sessions", true},
-                                      {TABLE_ABORTED, "aborted_signups", true},
-                                      {TABLE_NAME, "names", true},
-                                      {TABLE_PENDING, "pending_names", true},
-                                      {TABLE_DELETING, "deleting_accounts", true},
-                                      {0}};
+static const struct table tables[] = {
+    {TABLE_ACCOUNT, "accounts", true},        {TABLE_SESSION, "sessions", true},
+    {TABLE_ABORTED, "aborted_signups", true}, {TABLE_NAME, "names", true},
+    {TABLE_PENDING, "pending_names", true},   {TABLE_DELETING, "deleting_accounts", true},
+    {TABLE_ALIAS, "aliases", true},           {0}};
 
 #define IN(table, type) .in = table, .in_size = sizeof(struct type)
 static const struct op ops[] = {
@@ -169,6 +168,9 @@ static const struct op ops[] = {
     {AUTH_REMOVE, OP_COMMAND, .flags = OP_FREES, .name = "remove", IN(end_session_fields, end_session),
      .reduce = account_remove},
     {AUTH_UPDATE, OP_COMMAND, .name = "update", IN(account_patch_fields, account_patch), .reduce = account_update},
+    {AUTH_PUT_ALIASES, OP_COMMAND, .name = "put_aliases", IN(alias_in_fields, alias_in), .reduce = aliases_put},
+    {AUTH_DROP_ALIASES, OP_COMMAND, .flags = OP_FREES, .name = "drop_aliases", IN(alias_in_fields, alias_in),
+     .reduce = aliases_drop},
     {AUTH_SETTLE_NAME, OP_SCRIPT, .name = "settle_name", IN(settle_name_fields, settle_name),
      .state_size = sizeof(struct change_state), .steps = settle_name_steps},
     {AUTH_FINISH_DELETE, OP_SCRIPT, .name = "finish_delete", IN(forget_fields, forget),

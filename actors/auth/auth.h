@@ -3,6 +3,7 @@
 #ifndef BELFRY_ACTORS_AUTH_H
 #define BELFRY_ACTORS_AUTH_H
 
+#include "actors/auth/alias.h"
 #include "actors/system/system.h"
 
 extern const struct kind auth_kind;
@@ -37,7 +38,9 @@ enum auth_op {
     AUTH_REMOVE,
     AUTH_SETTLE_NAME,
     AUTH_FINISH_DELETE,
-    AUTH_UPDATE
+    AUTH_UPDATE,
+    AUTH_PUT_ALIASES,
+    AUTH_DROP_ALIASES
 };
 
 /* The account row: TABLE_ACCOUNT, key = id. */
@@ -50,6 +53,8 @@ struct account {
     struct bytes password; /* PHC string */
     bool deleted;          /* being erased: nothing may be added */
     int64_t version;
+    /* Of an account that a facade made: what the client called itself, not unique (alias.h). */
+    struct bytes alias_name, alias_username, alias_email;
 };
 extern const struct field account_fields[]; /* as stored and as the owner sees it */
 extern const struct field profile_fields[]; /* as everybody sees it */
@@ -79,6 +84,8 @@ enum name_type { NAME_USERNAME = 'u', NAME_EMAIL = 'e' };
 /* The key of a name; empty when the text cannot be one. Arena memory. */
 struct bytes name_key(enum name_type type, struct bytes text, struct arena *arena);
 struct address address_of_name(struct bytes key, unsigned partitions);
+/* Writes the row of a name that its account is made together with. ERR_USERNAME_TAKEN. */
+enum err name_put(struct turn *turn, struct bytes key, struct id account) MUST_USE;
 /* The account that holds the name, confirmed or not. ERR_NOT_FOUND. */
 enum err name_find(struct rows *rows, struct bytes key, struct id *out) MUST_USE;
 bool username_is_good(struct bytes username);
@@ -128,6 +135,9 @@ struct create {
     struct fieldset set;
     struct bytes username, email, first_name, last_name, password;
     struct new_session session;
+    struct bytes name; /* key of the username, if it lives in the account's partition: both are made at once */
+    struct bytes alias_name, alias_username, alias_email;
+    struct bytes username_key, email_key; /* of those aliases that live in the account's partition */
 };
 extern const struct field create_fields[];
 /* Answer of both: the account and the session's id. */
@@ -220,18 +230,6 @@ bool name_find_pending(struct rows *rows, int64_t now_ms, struct arena *arena, v
 bool account_find_deleting(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
 
 /* Public operations and the chores' scripts. */
-struct signup_in {
-    struct fieldset set;
-    struct bytes username, email, password, first_name, last_name;
-};
-struct login_in {
-    struct fieldset set;
-    struct bytes login, password;
-};
-struct refresh_in {
-    struct fieldset set;
-    struct bytes refresh_token;
-};
 struct logout_in {
     struct fieldset set;
     bool everywhere;
@@ -258,24 +256,14 @@ struct session_id_in {
     struct fieldset set;
     struct id id;
 };
-extern const struct field signup_fields[], login_fields[], refresh_fields[], logout_fields[], password_fields[],
-    username_fields[], role_fields[], page_fields[], session_id_fields[];
-/* What scripts keep between their steps. */
-struct entry_state { /* signup, login, refresh */
-    struct password_job job;
-    struct refresh_token token;
-    struct bytes username_key, email_key, account;
-    struct create create;
-    struct new_session session;
-    struct name_in name_in;
-    struct rotate rotate;
-    struct revoke revoke;
-    struct forget none;
-    bool email_failed, verified;
-};
-struct change_state { /* everything that changes an account */
+extern const struct field logout_fields[], password_fields[], username_fields[], role_fields[], page_fields[],
+    session_id_fields[];
+/* What scripts that change an account keep between their steps. */
+struct change_state {
     struct id account;
     struct bytes username, email, key;
+    struct bytes alias_username, alias_email; /* keys */
+    struct alias_in alias;
     struct password_job job;
     struct set_password set_password;
     struct set_role set_role;
@@ -285,7 +273,6 @@ struct change_state { /* everything that changes an account */
     struct forget forget;
     unsigned partition;
 };
-extern const struct step signup_steps[], login_steps[], refresh_steps[];
 extern const struct step logout_steps[], drop_session_steps[], password_steps[], role_steps[], profile_steps[],
     patch_me_steps[], delete_steps[], finish_delete_steps[], settle_name_steps[];
 enum err me_query(struct look *look, const void *in, struct reply *reply);

@@ -36,6 +36,7 @@ static void revoke_account(struct script *s, struct id account, struct id except
     struct change_state *st = s->state;
     FIELD_SET(revoke_fields, &st->revoke, struct revoke, account, account);
     FIELD_SET(revoke_fields, &st->revoke, struct revoke, except, except);
+    FIELD_SET(revoke_fields, &st->revoke, struct revoke, keep_ms, LIMIT_FOREIGN_TOKEN_S * 1000LL);
     script_command(s, KIND_SYSTEM, SYSTEM_REVOKE, system_address, &st->revoke, false);
 }
 
@@ -145,6 +146,12 @@ static enum err password_set(struct script *s)
     return OK;
 }
 
+/* Once more: a facade's login that read the old password before it was changed carries a time from before now. */
+static enum err password_revoke_again(struct script *s)
+{
+    return password_revoke(s);
+}
+
 static enum err password_answer(struct script *s)
 {
     struct change_state *st = s->state;
@@ -152,13 +159,11 @@ static enum err password_answer(struct script *s)
     return OK;
 }
 
-const struct step password_steps[] = {{"read", password_read, false},
-                                      {"verify", password_verify, false},
-                                      {"hash", password_hash, false},
-                                      {"revoke", password_revoke, false},
-                                      {"set", password_set, false},
-                                      {"answer", password_answer, false},
-                                      {0}};
+const struct step password_steps[] = {
+    {"read", password_read, false},     {"verify", password_verify, false},
+    {"hash", password_hash, false},     {"revoke", password_revoke, false},
+    {"set", password_set, false},       {"revoke_again", password_revoke_again, false},
+    {"answer", password_answer, false}, {0}};
 
 /* ---- roles and profiles: found by username ---- */
 
@@ -287,6 +292,8 @@ static enum err delete_marked(struct script *s)
     TRY(field_unpack(account_fields, buf_bytes(&s->answer.body), &account));
     st->username = arena_copy(s->arena, account.username);
     st->email = arena_copy(s->arena, account.email);
+    st->alias_username = alias_key(ALIAS_USERNAME, account.alias_username, s->arena);
+    st->alias_email = alias_key(ALIAS_EMAIL, account.alias_email, s->arena);
     FIELD_SET(forget_fields, &st->forget, struct forget, account, st->account);
     st->partition = 1;
     script_command(s, KIND_AUTH, AUTH_FORGET, (struct address){st->partition, id_bytes(&st->account)}, &st->forget,
@@ -329,7 +336,39 @@ static enum err delete_free_username(struct script *s)
 static enum err delete_free_email(struct script *s)
 {
     struct change_state *st = s->state;
-    free_name(s, NAME_EMAIL, st->email);
+    if (st->email.len > 0) {
+        free_name(s, NAME_EMAIL, st->email);
+    }
+    return OK;
+}
+
+static void drop_alias(struct script *s, struct bytes key)
+{
+    struct change_state *st = s->state;
+    FIELD_SET(alias_in_fields, &st->alias, struct alias_in, account, st->account);
+    script_command(s, KIND_AUTH, AUTH_DROP_ALIASES,
+                   (struct address){alias_partition(key, s->partitions), id_bytes(&st->account)}, &st->alias, false);
+}
+
+static enum err delete_alias_username(struct script *s)
+{
+    struct change_state *st = s->state;
+    if (st->alias_username.len > 0) {
+        FIELD_SET(alias_in_fields, &st->alias, struct alias_in, username, st->alias_username);
+        drop_alias(s, st->alias_username);
+    }
+    return OK;
+}
+
+static enum err delete_alias_email(struct script *s)
+{
+    struct change_state *st = s->state;
+    if (st->alias_email.len > 0) {
+        FIELD_CLEAR(alias_in_fields, &st->alias, struct alias_in, username);
+        st->alias.username = BYTES_NONE;
+        FIELD_SET(alias_in_fields, &st->alias, struct alias_in, email, st->alias_email);
+        drop_alias(s, st->alias_email);
+    }
     return OK;
 }
 
@@ -350,6 +389,7 @@ static enum err delete_answer(struct script *s)
 #define DELETE_TAIL                                                                                   \
     {"mark", delete_mark, false}, {"marked", delete_marked, false}, {"forget", delete_forget, false}, \
         {"free_username", delete_free_username, false}, {"free_email", delete_free_email, false},     \
+        {"alias_username", delete_alias_username, false}, {"alias_email", delete_alias_email, false}, \
         {"remove", delete_remove, false}, {"answer", delete_answer, false},                           \
     {                                                                                                 \
         0                                                                                             \

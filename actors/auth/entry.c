@@ -1,7 +1,8 @@
 /* The ways in: signup, login, refresh. Each ends with a session. */
 #include <stdio.h>
 
-#include "actors/auth/auth.h"
+#include "actors/auth/entry.h"
+
 #include "actors/system/system.h"
 #include "node/base/text.h"
 #include "node/limits.h"
@@ -61,8 +62,8 @@ static enum err answer_with_session(struct script *s)
 
 static enum err signup_check(struct script *s)
 {
-    const struct signup_in *in = s->in;
     struct entry_state *st = s->state;
+    const struct signup_in *in = st->signup;
     st->username_key = name_key(NAME_USERNAME, in->username, s->arena);
     st->email_key = name_key(NAME_EMAIL, in->email, s->arena);
     if (!username_is_good(in->username) || st->username_key.len == 0) {
@@ -96,12 +97,12 @@ static enum err signup_email(struct script *s)
     return OK;
 }
 
-enum { SIGNUP_UNDO_ABORT = 4, SIGNUP_CONFIRM = 6 }; /* rows of signup_steps */
+enum { SIGNUP_UNDO_ABORT = 4, SIGNUP_CONFIRM = 6 }; /* rows of signup_saga_steps */
 
 static enum err signup_create(struct script *s)
 {
-    const struct signup_in *in = s->in;
     struct entry_state *st = s->state;
+    const struct signup_in *in = st->signup;
     if (s->err != OK) {
         if (s->err != ERR_EMAIL_TAKEN) {
             return s->err; /* unknown outcome: the sweeper settles it */
@@ -119,8 +120,10 @@ static enum err signup_create(struct script *s)
     if (FIELD_HAS(signup_fields, in, struct signup_in, last_name)) {
         FIELD_SET(create_fields, create, struct create, last_name, in->last_name);
     }
-    fill_new_session(s, &st->token, &create->session);
-    create->set.has |= field_bit(field_index(create_fields, offsetof(struct create, session)));
+    if (!st->no_session) {
+        fill_new_session(s, &st->token, &create->session);
+        create->set.has |= field_bit(field_index(create_fields, offsetof(struct create, session)));
+    }
     script_command(s, KIND_AUTH, AUTH_CREATE, address_of_account(&st->token.account), create, true);
     script_goto(s, SIGNUP_CONFIRM);
     return OK;
@@ -161,31 +164,50 @@ static enum err signup_confirm_email(struct script *s)
     return OK;
 }
 
-static enum err signup_answer(struct script *s)
+static enum err signup_made(struct script *s)
 {
-    const struct signup_in *in = s->in;
     struct entry_state *st = s->state;
-    s->services->audit(s, "signup", in->username, BYTES_NONE);
+    s->services->audit(s, "signup", st->signup->username, BYTES_NONE);
+    script_chain(s, st->then);
+    return OK;
+}
+
+const struct step signup_saga_steps[] = {{"check", signup_check, false},
+                                         {"username", signup_username, false},
+                                         {"email", signup_email, false},
+                                         {"create", signup_create, true},
+                                         {"undo_abort", signup_undo_abort, false},
+                                         {"undo_free", signup_undo_free, false},
+                                         {"confirm_username", signup_confirm_username, false},
+                                         {"confirm_email", signup_confirm_email, true},
+                                         {"made", signup_made, true},
+                                         {0}};
+
+static enum err entry_answer(struct script *s)
+{
+    struct entry_state *st = s->state;
     return session_answer(s, &st->token, st->account);
 }
 
-const struct step signup_steps[] = {{"check", signup_check, false},
-                                    {"username", signup_username, false},
-                                    {"email", signup_email, false},
-                                    {"create", signup_create, true},
-                                    {"undo_abort", signup_undo_abort, false},
-                                    {"undo_free", signup_undo_free, false},
-                                    {"confirm_username", signup_confirm_username, false},
-                                    {"confirm_email", signup_confirm_email, true},
-                                    {"answer", signup_answer, true},
-                                    {0}};
+static const struct step signup_rest[] = {{"answer", entry_answer, false}, {0}};
+
+static enum err signup_begin(struct script *s)
+{
+    struct entry_state *st = s->state;
+    st->signup = s->in;
+    st->then = signup_rest;
+    script_chain(s, signup_saga_steps);
+    return OK;
+}
+
+const struct step signup_steps[] = {{"begin", signup_begin, false}, {0}};
 
 /* ---- login ---- */
 
 static enum err login_name(struct script *s)
 {
-    const struct login_in *in = s->in;
     struct entry_state *st = s->state;
+    const struct login_in *in = st->login;
     bool email = memchr(in->login.ptr, '@', in->login.len) != NULL;
     st->username_key = name_key(email ? NAME_EMAIL : NAME_USERNAME, in->login, s->arena);
     if (st->username_key.len == 0) {
@@ -203,14 +225,15 @@ static enum err login_account(struct script *s)
     if (err != OK && err != ERR_NOT_FOUND) {
         return err;
     }
+    st->stamp_ms = s->services->stamp(s, st->token.account);
     script_read(s, err == OK ? id_partition(st->token.account) : partition);
     return OK;
 }
 
-static enum err login_verify(struct script *s)
+enum err login_verify(struct script *s)
 {
-    const struct login_in *in = s->in;
     struct entry_state *st = s->state;
+    const struct login_in *in = st->login;
     struct account account = {0};
     enum err err = id_is_none(st->token.account)
                        ? ERR_NOT_FOUND
@@ -227,10 +250,22 @@ static enum err login_verify(struct script *s)
     return OK;
 }
 
+static enum err login_verified(struct script *s)
+{
+    script_chain(s, ((struct entry_state *)s->state)->then);
+    return OK;
+}
+
+const struct step login_find_steps[] = {{"name", login_name, false},
+                                        {"account", login_account, false},
+                                        {"verify", login_verify, false},
+                                        {"verified", login_verified, false},
+                                        {0}};
+
 static enum err login_rehash(struct script *s)
 {
-    const struct login_in *in = s->in;
     struct entry_state *st = s->state;
+    const struct login_in *in = st->login;
     if (!st->verified || !st->job.matches) {
         s->services->audit(s, "login_failed", in->login, BYTES_NONE);
         return ERR_INVALID_CREDENTIALS;
@@ -262,13 +297,19 @@ static enum err login_answer(struct script *s)
     return session_answer(s, &st->token, st->account);
 }
 
-const struct step login_steps[] = {{"name", login_name, false},
-                                   {"account", login_account, false},
-                                   {"verify", login_verify, false},
-                                   {"rehash", login_rehash, false},
-                                   {"session", login_session, false},
-                                   {"answer", login_answer, false},
-                                   {0}};
+static const struct step login_rest[] = {
+    {"rehash", login_rehash, false}, {"session", login_session, false}, {"answer", login_answer, false}, {0}};
+
+static enum err login_begin(struct script *s)
+{
+    struct entry_state *st = s->state;
+    st->login = s->in;
+    st->then = login_rest;
+    script_chain(s, login_find_steps);
+    return OK;
+}
+
+const struct step login_steps[] = {{"begin", login_begin, false}, {0}};
 
 /* ---- refresh ---- */
 

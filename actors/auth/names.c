@@ -102,6 +102,23 @@ enum err name_reserve(struct turn *turn, const void *raw, struct reply *reply)
     return rows_put(turn->rows, TABLE_PENDING, pending_key(turn, &name), BYTES_NONE);
 }
 
+enum err name_put(struct turn *turn, struct bytes key, struct id account)
+{
+    struct name name = {0};
+    struct buf packed = {0};
+    enum err err = load(turn->rows, key, &name);
+    if (err != ERR_NOT_FOUND) {
+        return err == OK ? ERR_USERNAME_TAKEN : err;
+    }
+    FIELD_SET(name_fields, &name, struct name, account, account);
+    FIELD_SET(name_fields, &name, struct name, reserved_at, turn->now_ms);
+    FIELD_SET(name_fields, &name, struct name, confirmed, true);
+    field_pack(&packed, name_fields, &name);
+    err = rows_put(turn->rows, TABLE_NAME, key, buf_bytes(&packed));
+    buf_free(&packed);
+    return err;
+}
+
 /* Both are conditional on the account, and repeat harmlessly. */
 enum err name_confirm(struct turn *turn, const void *raw, struct reply *reply)
 {

@@ -38,6 +38,7 @@ struct reminder_body {
     int64_t starts_at; /* of the series, when it is a new one */
     int64_t next_at;   /* the series' next occurrence */
     int64_t based_on;  /* the version both were computed for */
+    bool of_tasks;     /* comes through the tasks facade */
 };
 extern const struct field reminder_create_in[], reminder_put_in[], reminder_patch_in[];
 #define BODY_HAS(in, member) FIELD_HAS(reminder_patch_in, in, struct reminder_body, member)
@@ -47,6 +48,7 @@ extern const struct field reminder_create_in[], reminder_put_in[], reminder_patc
 struct reminder_id {
     struct fieldset set;
     struct id id;
+    bool of_tasks;
 };
 extern const struct field reminder_id_in[];
 

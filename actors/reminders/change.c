@@ -204,6 +204,9 @@ enum err reminder_create(struct turn *turn, const void *raw, struct reply *reply
     SET(&r, owner, turn->caller.account);
     SET(&r, created_by, arena_copy(turn->arena, owner.username));
     SET(&r, created_at, turn->now_ms);
+    if (in->of_tasks) {
+        SET(&r, of_tasks, true);
+    }
     TRY(set_all(turn, NULL, &r, in, reply));
     SET(&r, id, turn_new_id(turn));
     TRY(reminder_index(turn->rows, &r));
@@ -220,14 +223,15 @@ enum err reminder_load_visible(struct turn *turn, struct id id, struct reminder 
     return reminder_may_see(out, &turn->caller) ? OK : ERR_NOT_FOUND;
 }
 
-/* The creator changes everything; the assignee the status, and nothing else. */
+/* The creator changes everything; the assignee the status, and nothing else. In the product whose clients the tasks
+ * facade serves, every user changes every task. */
 static enum err check_rights(const struct turn *turn, const struct reminder *r, const struct reminder_body *in)
 {
-    static const size_t may[] = {offsetof(struct reminder_body, id), offsetof(struct reminder_body, status),
+    static const size_t may[] = {offsetof(struct reminder_body, id),        offsetof(struct reminder_body, status),
                                  offsetof(struct reminder_body, completed), offsetof(struct reminder_body, next_at),
-                                 offsetof(struct reminder_body, based_on)};
+                                 offsetof(struct reminder_body, based_on),  offsetof(struct reminder_body, of_tasks)};
     uint64_t bits = 0;
-    if (id_eq(r->owner, turn->caller.account)) {
+    if (id_eq(r->owner, turn->caller.account) || (r->of_tasks && in->of_tasks)) {
         return OK;
     }
     for (size_t i = 0; i < ARRAY_LEN(may); i++) {
@@ -294,7 +298,7 @@ enum err reminder_delete(struct turn *turn, const void *raw, struct reply *reply
     struct buf packed = {0};
     (void)reply;
     TRY(reminder_load_visible(turn, in->id, &r));
-    if (!id_eq(r.owner, turn->caller.account)) {
+    if (!id_eq(r.owner, turn->caller.account) && !(r.of_tasks && in->of_tasks)) {
         return ERR_FORBIDDEN;
     }
     TRY(turn_check_version(turn, (uint64_t)r.version));

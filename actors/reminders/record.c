@@ -25,6 +25,7 @@ const struct field reminder_fields[] = {FIELD_ID(1, reminder, id, FIELD_REQUIRED
                                         FIELD_TIME(18, reminder, fired_at, 0),
                                         FIELD_TIME(19, reminder, starts_at, FIELD_HIDDEN),
                                         FIELD_TIME(20, reminder, armed_at, FIELD_HIDDEN),
+                                        FIELD_BOOL(40, reminder, of_tasks, FIELD_HIDDEN),
                                         FIELDS_END};
 
 enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed)

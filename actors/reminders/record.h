@@ -24,6 +24,7 @@ struct reminder {
     int64_t snoozed_until; /* this occurrence rings then */
     int64_t armed_at;      /* when it fires next; absent: it does not. It has a row in TABLE_DUE then */
     int64_t fired_at;      /* when it last did */
+    bool of_tasks;         /* made through the tasks facade: whoever comes through it may change it */
 };
 
 extern const struct field reminder_fields[];

@@ -20,12 +20,14 @@ static const char *const scopes[] = {"mine", "public", "assigned", "all", NULL};
                      FIELD_NULLABLE | FIELD_IN_BYTES | FIELD_TEXT),                                                    \
         FIELD_ID(13, reminder_body, assignee_id, FIELD_HIDDEN),                                                        \
         FIELD_TIME(14, reminder_body, starts_at, FIELD_HIDDEN), FIELD_TIME(15, reminder_body, next_at, FIELD_HIDDEN),  \
-        FIELD_INT(16, reminder_body, based_on, 0, INT64_MAX, FIELD_HIDDEN), FIELDS_END
+        FIELD_INT(16, reminder_body, based_on, 0, INT64_MAX, FIELD_HIDDEN),                                            \
+        FIELD_BOOL(40, reminder_body, of_tasks, FIELD_HIDDEN), FIELDS_END
 const struct field reminder_create_in[] = {FIELD_ID(1, reminder_body, id, FIELD_HIDDEN), BODY_FIELDS(FIELD_REQUIRED)};
 const struct field reminder_put_in[] = {FIELD_ID(1, reminder_body, id, FIELD_QUERY | FIELD_REQUIRED),
                                         BODY_FIELDS(FIELD_REQUIRED)};
 const struct field reminder_patch_in[] = {FIELD_ID(1, reminder_body, id, FIELD_QUERY | FIELD_REQUIRED), BODY_FIELDS(0)};
-const struct field reminder_id_in[] = {FIELD_ID(1, reminder_id, id, FIELD_QUERY | FIELD_REQUIRED), FIELDS_END};
+const struct field reminder_id_in[] = {FIELD_ID(1, reminder_id, id, FIELD_QUERY | FIELD_REQUIRED),
+                                       FIELD_BOOL(40, reminder_id, of_tasks, FIELD_HIDDEN), FIELDS_END};
 const struct field reminder_snooze_in[] = {FIELD_ID(1, reminder_snooze, id, FIELD_QUERY | FIELD_REQUIRED),
                                            FIELD_TIME(2, reminder_snooze, until, 0),
                                            FIELD_INT(3, reminder_snooze, for_ms, 1, LIMIT_SNOOZE_MS, 0), FIELDS_END};

@@ -3,7 +3,8 @@
 #include "node/limits.h"
 
 const struct field revoke_fields[] = {FIELD_ID(1, revoke, account, 0), FIELD_ID(2, revoke, session, 0),
-                                      FIELD_ID(3, revoke, except, 0), FIELDS_END};
+                                      FIELD_ID(3, revoke, except, 0), FIELD_INT(4, revoke, keep_ms, 0, INT64_MAX, 0),
+                                      FIELDS_END};
 
 const struct field revocation_fields[] = {
     FIELD_ID(1, revocation, account, 0),     FIELD_ID(2, revocation, session, 0),    FIELD_ID(3, revocation, except, 0),
@@ -55,15 +56,16 @@ static enum err revoke_reduce(struct turn *turn, const void *raw, struct reply *
     const struct revoke *in = raw;
     struct buf key = {0}, time_key = {0}, packed = {0};
     struct revocation row = {0};
+    int64_t keep_ms =
+        FIELD_HAS(revoke_fields, in, struct revoke, keep_ms) ? in->keep_ms : LIMIT_ACCESS_TOKEN_S * 1000LL;
     (void)reply;
-    row.set = in->set; /* the first three fields are the same */
+    row.set.has = in->set.has & 7; /* the first three fields are the same */
     row.account = in->account;
     row.session = in->session;
     row.except = in->except;
     /* A token of another node may carry a time that is ahead of ours by the skew allowed. */
     FIELD_SET(revocation_fields, &row, struct revocation, cutoff_ms, turn->now_ms + LIMIT_CLOCK_SKEW_MS);
-    FIELD_SET(revocation_fields, &row, struct revocation, until_ms,
-              turn->now_ms + LIMIT_ACCESS_TOKEN_S * 1000 + 2 * LIMIT_CLOCK_SKEW_MS);
+    FIELD_SET(revocation_fields, &row, struct revocation, until_ms, turn->now_ms + keep_ms + 2 * LIMIT_CLOCK_SKEW_MS);
     field_pack(&packed, revocation_fields, &row);
     revoked_key(&key, in);
     key_add_u64(&time_key, (uint64_t)row.until_ms);

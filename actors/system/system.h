@@ -16,6 +16,7 @@ struct revoke {
     struct fieldset set;
     struct id account, session; /* one of the two is set */
     struct id except;           /* with account: this session's tokens stay good */
+    int64_t keep_ms;            /* the longest life of such a token; not given: an access token's */
 };
 extern const struct field revoke_fields[];
 

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "node/base/json_text.h"
@@ -103,17 +104,23 @@ static void add_id(struct buf *out, const char *name, struct id id)
     buf_printf(out, "\"%s\":\"%.36s\",", name, text);
 }
 
+static enum err newest_key(struct keyring *keyring, struct key *out)
+{
+    CHECK(pthread_rwlock_rdlock(&keyring->lock) == 0);
+    bool can = keyring->len > 0;
+    if (can) {
+        *out = keyring->keys[keyring->len - 1];
+    }
+    CHECK(pthread_rwlock_unlock(&keyring->lock) == 0);
+    return can ? OK : ERR_NOT_LEADER;
+}
+
 enum err token_sign(struct keyring *keyring, const struct claims *claims, int64_t now_s, struct buf *out)
 {
     struct buf json = {0};
     uint8_t signature[crypto_sign_BYTES];
-    CHECK(pthread_rwlock_rdlock(&keyring->lock) == 0);
-    if (keyring->len == 0) {
-        CHECK(pthread_rwlock_unlock(&keyring->lock) == 0);
-        return ERR_NOT_LEADER;
-    }
-    struct key key = keyring->keys[keyring->len - 1];
-    CHECK(pthread_rwlock_unlock(&keyring->lock) == 0);
+    struct key key;
+    TRY(newest_key(keyring, &key));
     size_t start = out->len;
     buf_printf(&json, "{\"alg\":\"EdDSA\",\"typ\":\"JWT\",\"kid\":\"%s\"}", key.kid);
     text_base64url_add(out, buf_bytes(&json));
@@ -150,25 +157,22 @@ static struct bytes text_of(json_t *json, const char *name)
     return json_is_string(value) ? bytes_of(json_string_value(value), json_string_length(value)) : BYTES_NONE;
 }
 
-static bool check_signature(struct keyring *keyring, struct bytes header, struct bytes signed_part,
-                            struct bytes signature)
+/* The key that a header names, if the header is of that algorithm. */
+static bool header_key(struct keyring *keyring, struct bytes header, const char *algorithm, struct key *out)
 {
-    uint8_t raw[crypto_sign_BYTES], public[crypto_sign_PUBLICKEYBYTES];
-    size_t len;
     json_t *json = load_part(header);
-    bool good = json != NULL && bytes_is(text_of(json, "alg"), "EdDSA") && json_object_get(json, "crit") == NULL &&
-                text_base64url_decode(signature, raw, sizeof raw, &len) && len == sizeof raw;
+    bool good = json != NULL && bytes_is(text_of(json, "alg"), algorithm) && json_object_get(json, "crit") == NULL;
     if (good) {
         CHECK(pthread_rwlock_rdlock(&keyring->lock) == 0);
         const struct key *key = find_key(keyring, text_of(json, "kid"));
         good = key != NULL;
         if (good) {
-            memcpy(public, key->public, sizeof public);
+            *out = *key;
         }
         CHECK(pthread_rwlock_unlock(&keyring->lock) == 0);
     }
     json_decref(json);
-    return good && crypto_sign_verify_detached(raw, signed_part.ptr, signed_part.len, public) == 0;
+    return good;
 }
 
 static bool read_claims(struct bytes payload, int64_t now_s, struct claims *out)
@@ -189,21 +193,116 @@ static bool read_claims(struct bytes payload, int64_t now_s, struct claims *out)
     return good;
 }
 
-enum err token_verify(struct keyring *keyring, struct bytes token, int64_t now_s, struct claims *out)
+struct token_parts {
+    struct bytes header, payload, signed_part, signature;
+};
+
+static bool split(struct bytes token, struct token_parts *out)
 {
     const uint8_t *first = token.len > 0 && token.len <= TOKEN_MAX ? memchr(token.ptr, '.', token.len) : NULL;
     const uint8_t *end = token.ptr + token.len;
     const uint8_t *second = first == NULL ? NULL : memchr(first + 1, '.', (size_t)(end - first - 1));
     if (second == NULL) {
-        return ERR_UNAUTHORIZED;
+        return false;
     }
-    struct bytes header = bytes_of(token.ptr, (size_t)(first - token.ptr));
-    struct bytes payload = bytes_of(first + 1, (size_t)(second - first - 1));
-    struct bytes signed_part = bytes_of(token.ptr, (size_t)(second - token.ptr));
-    struct bytes signature = bytes_of(second + 1, (size_t)(end - second - 1));
-    return check_signature(keyring, header, signed_part, signature) && read_claims(payload, now_s, out)
-               ? OK
-               : ERR_UNAUTHORIZED;
+    out->header = bytes_of(token.ptr, (size_t)(first - token.ptr));
+    out->payload = bytes_of(first + 1, (size_t)(second - first - 1));
+    out->signed_part = bytes_of(token.ptr, (size_t)(second - token.ptr));
+    out->signature = bytes_of(second + 1, (size_t)(end - second - 1));
+    return true;
+}
+
+enum err token_verify(struct keyring *keyring, struct bytes token, int64_t now_s, struct claims *out)
+{
+    struct token_parts parts;
+    struct key key;
+    uint8_t raw[crypto_sign_BYTES];
+    size_t len;
+    bool good = split(token, &parts) && text_base64url_decode(parts.signature, raw, sizeof raw, &len) &&
+                len == sizeof raw && header_key(keyring, parts.header, "EdDSA", &key);
+    if (good) {
+        sodium_memzero(key.secret, sizeof key.secret);
+        good = crypto_sign_verify_detached(raw, parts.signed_part.ptr, parts.signed_part.len, key.public) == 0;
+    }
+    *out = (struct claims){0};
+    return good && read_claims(parts.payload, now_s, out) ? OK : ERR_UNAUTHORIZED;
+}
+
+/* ---- facades' tokens ---- */
+
+enum { MAC_TEXT_MAX = 64 };
+
+static void mac(struct key *key, const char *facade, struct bytes text, uint8_t out[crypto_auth_hmacsha256_BYTES])
+{
+    uint8_t derived[crypto_auth_hmacsha256_KEYBYTES];
+    char context[MAC_TEXT_MAX];
+    (void)snprintf(context, sizeof context, "belfry facade token, %s", facade);
+    CHECK(crypto_generichash(derived, sizeof derived, (const uint8_t *)context, strlen(context), key->secret,
+                             sizeof key->secret) == 0);
+    CHECK(crypto_auth_hmacsha256(out, text.ptr, text.len, derived) == 0);
+    sodium_memzero(derived, sizeof derived);
+    sodium_memzero(key, sizeof *key);
+}
+
+enum err token_sign_foreign(struct keyring *keyring, const struct claims *claims, struct bytes more, int64_t now_s,
+                            struct buf *out)
+{
+    struct key key;
+    struct buf json = {0};
+    uint8_t code[crypto_auth_hmacsha256_BYTES];
+    TRY(newest_key(keyring, &key));
+    size_t start = out->len;
+    buf_printf(&json, "{\"alg\":\"HS256\",\"typ\":\"JWT\",\"kid\":\"%s\"}", key.kid);
+    text_base64url_add(out, buf_bytes(&json));
+    buf_add_char(out, '.');
+    json.len = 0;
+    buf_add_char(&json, '{');
+    buf_add_bytes(&json, more);
+    buf_printf(&json, "\"iss\":\"belfry/%s\",", claims->facade);
+    add_id(&json, "sub", claims->account);
+    add_id(&json, "jti", claims->jti);
+    buf_printf(&json, "\"iat\":%lld,\"exp\":%lld}", (long long)now_s, (long long)claims->expires_s);
+    text_base64url_add(out, buf_bytes(&json));
+    buf_free(&json);
+    mac(&key, claims->facade, bytes_of(out->ptr + start, out->len - start), code);
+    buf_add_char(out, '.');
+    text_base64url_add(out, bytes_of(code, sizeof code));
+    return OK;
+}
+
+static bool read_foreign_claims(struct bytes payload, int64_t now_s, struct claims *out)
+{
+    char issuer[MAC_TEXT_MAX];
+    json_t *json = load_part(payload);
+    json_t *expires = json_object_get(json, "exp"), *issued = json_object_get(json, "iat");
+    (void)snprintf(issuer, sizeof issuer, "belfry/%s", out->facade);
+    bool good = json != NULL && bytes_is(text_of(json, "iss"), issuer) &&
+                id_parse(text_of(json, "sub"), &out->account) && id_parse(text_of(json, "jti"), &out->jti) &&
+                json_is_integer(expires) && json_is_integer(issued);
+    if (good) {
+        out->role = ROLE_USER;
+        out->expires_s = json_integer_value(expires);
+        good = now_s < out->expires_s && json_integer_value(issued) <= now_s + ISSUER_LEEWAY_S;
+    }
+    json_decref(json);
+    return good;
+}
+
+enum err token_verify_foreign(struct keyring *keyring, const char *facade, struct bytes token, int64_t now_s,
+                              struct claims *out)
+{
+    struct token_parts parts;
+    struct key key;
+    uint8_t raw[crypto_auth_hmacsha256_BYTES], code[crypto_auth_hmacsha256_BYTES];
+    size_t len;
+    bool good = split(token, &parts) && text_base64url_decode(parts.signature, raw, sizeof raw, &len) &&
+                len == sizeof raw && header_key(keyring, parts.header, "HS256", &key);
+    if (good) {
+        mac(&key, facade, parts.signed_part, code);
+        good = sodium_memcmp(raw, code, sizeof code) == 0;
+    }
+    *out = (struct claims){.facade = facade};
+    return good && read_foreign_claims(parts.payload, now_s, out) ? OK : ERR_UNAUTHORIZED;
 }
 
 /* ---- cache ---- */

@@ -12,6 +12,7 @@ struct claims {
     struct id account, session, jti; /* jti carries the millisecond of issue */
     enum role role;
     int64_t expires_s;
+    const char *facade; /* static text; NULL: a token of /v1. A facade's belongs to no session */
 };
 
 struct keyring;
@@ -27,6 +28,14 @@ void keyring_jwks(struct keyring *keyring, struct buf *out);
 enum err token_sign(struct keyring *keyring, const struct claims *claims, int64_t now_s, struct buf *out) MUST_USE;
 /* Checks form, key, signature and time. Errors: ERR_UNAUTHORIZED. */
 enum err token_verify(struct keyring *keyring, struct bytes token, int64_t now_s, struct claims *out) MUST_USE;
+
+/* The same for a facade's tokens: HS256 (RFC 7518 section 3.2), as those products' clients expect them. The key is
+ * derived from the signing key and the facade's name, so that any node verifies any token alone, and none is good
+ * elsewhere. more: JSON members, each with a comma behind it. */
+enum err token_sign_foreign(struct keyring *keyring, const struct claims *claims, struct bytes more, int64_t now_s,
+                            struct buf *out) MUST_USE;
+enum err token_verify_foreign(struct keyring *keyring, const char *facade, struct bytes token, int64_t now_s,
+                              struct claims *out) MUST_USE;
 
 /* Tokens a worker has verified: not thread-safe. */
 struct token_cache;

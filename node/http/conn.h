@@ -43,6 +43,7 @@ struct http_conn {
     bool chunked;
     size_t ignored;    /* bytes of the client's */
     uint64_t streamed; /* bytes of ours */
+    const void *serves;
     void *data;
 };
 

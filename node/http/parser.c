@@ -418,6 +418,7 @@ const char *http_status_text(int status)
     } texts[] = {{200, "OK"},
                  {201, "Created"},
                  {204, "No Content"},
+                 {301, "Moved Permanently"},
                  {304, "Not Modified"},
                  {400, "Bad Request"},
                  {401, "Unauthorized"},

@@ -18,6 +18,7 @@ struct listener {
     struct list link;
     struct http_server *server;
     bool local;
+    const void *serves;
     union endpoint uv;
 };
 
@@ -494,6 +495,7 @@ static void on_connection(uv_stream_t *stream, int status)
     struct http_conn *conn = mem_zalloc(sizeof *conn);
     conn->server = server;
     conn->local = listener->local;
+    conn->serves = listener->serves;
     conn->parser = http_parser_new();
     conn->request = mem_zalloc(sizeof *conn->request);
     conn->timer.fire = on_deadline;
@@ -532,7 +534,7 @@ static struct listener *listener_new(struct http_server *server, bool local)
     return listener;
 }
 
-enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port)
+enum err http_server_listen(struct http_server *server, const char *address, const void *serves, unsigned *out_port)
 {
     int sockets[LISTEN_SOCKETS];
     unsigned len = 0;
@@ -540,6 +542,7 @@ enum err http_server_listen(struct http_server *server, const char *address, uns
     enum err err = OK;
     for (unsigned i = 0; i < len; i++) {
         struct listener *listener = listener_new(server, false);
+        listener->serves = serves;
         bool good = uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0 &&
                     uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0;
         err = good ? err : ERR_IO;
@@ -625,6 +628,10 @@ void *http_conn_data(const struct http_conn *conn)
 bool http_conn_is_local(const struct http_conn *conn)
 {
     return conn->local;
+}
+const void *http_conn_serves(const struct http_conn *conn)
+{
+    return conn->serves;
 }
 struct bytes http_conn_remote(const struct http_conn *conn)
 {

@@ -53,8 +53,10 @@ struct http_reply {
 void http_server_init(struct http_server *server, struct worker *worker, const struct http_handler *handler,
                       unsigned max_connections);
 /* Listens on "ADDR:PORT" ("[v6]:port", "localhost:port" is both families, port 0 is any). Several
- * workers listen on the same port (SO_REUSEPORT). *out_port gets the port. Errors: ERR_IO. */
-enum err http_server_listen(struct http_server *server, const char *address, unsigned *out_port) MUST_USE;
+ * workers listen on the same port (SO_REUSEPORT). *out_port gets the port. serves is the
+ * handler's own: http_conn_serves gives it back for each connection. Errors: ERR_IO. */
+enum err http_server_listen(struct http_server *server, const char *address, const void *serves,
+                            unsigned *out_port) MUST_USE;
 /* Listens on a Unix socket; its connections are the operator's (http_conn_is_local). */
 enum err http_server_listen_local(struct http_server *server, const char *path) MUST_USE;
 /* Stops accepting; idle connections close now, busy ones after their answer. */
@@ -84,6 +86,7 @@ void http_stream_end(struct http_conn *conn, int64_t within_ms);
 void http_conn_set_data(struct http_conn *conn, void *data);
 void *http_conn_data(const struct http_conn *conn);
 bool http_conn_is_local(const struct http_conn *conn);
+const void *http_conn_serves(const struct http_conn *conn);
 /* The peer's address without the port, or "local". */
 struct bytes http_conn_remote(const struct http_conn *conn);
 /* When the present request's head was whole, on the boot clock. */

@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     const uint8_t *mark = memchr(input.ptr, '?', input.len);
     struct bytes path = bytes_of(input.ptr, mark == NULL ? input.len : (size_t)(mark - input.ptr));
     struct bytes query = mark == NULL ? BYTES_NONE : bytes_of(mark + 1, input.len - path.len - 1);
-    router_match(router, method, path, &match);
+    router_match(router, NULL, method, path, &match);
     check_match(&match, method, path);
     if (match.route != NULL && match.route->op != NULL) {
         decode(&match, query, &arena);
