@@ -2,6 +2,8 @@
  * same commands once more on a second replica must give the same rows. */
 #include "actors/auth/auth.h"
 #include "actors/kind.h"
+#include "actors/reminders/body.h"
+#include "actors/reminders/feed.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 #include "tests/support/model_rows.h"
@@ -30,6 +32,7 @@ static enum err apply(struct replica *replica, const struct kind *kind, uint8_t 
                         .version = ++replica->index,
                         .seed = seed};
     enum err err = op->reduce(&turn, in, reply);
+    buf_free(&turn.touched);
     assert_true(err == OK || replica->rows.len == rows_before); /* what failed has written nothing */
     for (size_t i = 0; kinds[i] != NULL; i++) {
         if (kinds[i]->check != NULL) {
@@ -128,19 +131,6 @@ static void create_account(struct world *world, struct id id, const char *name)
     reply_close(&reply);
 }
 
-/* Tags and layouts of the reminders' commands as clients of the log see them. */
-struct body {
-    struct fieldset set;
-    struct id id;
-    struct bytes title, content;
-    int64_t due_at;
-    bool public, completed;
-    int status;
-    struct bytes assignee;
-    struct id assignee_id;
-};
-enum { DO_CREATE = 32, DO_PUT, DO_PATCH, DO_DELETE };
-
 static struct id some_reminder(struct world *world)
 {
     const struct model_rows *rows = &world->replicas[0].rows;
@@ -155,8 +145,16 @@ static struct id some_reminder(struct world *world)
     return id;
 }
 
-static void random_body(struct world *world, const struct field *fields, struct body *body)
+/* What belongs together comes together: scripts see to that. */
+static void join_bits(struct fieldset *set, uint64_t pair)
 {
+    set->has = (set->has & pair) != 0 ? set->has | pair : set->has;
+}
+
+#define BIT(member) field_bit(field_index(reminder_patch_in, offsetof(struct reminder_body, member)))
+static void random_body(struct world *world, struct reminder_body *body)
+{
+    const struct field *fields = reminder_patch_in;
     for (size_t i = 0; fields[i].name != NULL; i++) {
         if (below(&world->random, 2) == 0 || strcmp(fields[i].name, "title") == 0) {
             body->set.has |= field_bit(i);
@@ -165,33 +163,91 @@ static void random_body(struct world *world, const struct field *fields, struct 
     body->id = some_reminder(world);
     body->title = BYTES_LIT("title");
     body->content = BYTES_LIT("content");
-    body->due_at = world->now;
+    body->due_at = world->now + (int64_t)below(&world->random, 20);
     body->public = below(&world->random, 2) == 0;
     body->status = (int)below(&world->random, 3);
     body->completed = below(&world->random, 2) == 0;
     body->assignee = BYTES_LIT("somebody");
     body->assignee_id = account_id(below(&world->random, ACCOUNTS));
-    uint64_t pair = field_bit(7) | field_bit(8); /* assignee and its id come together */
-    body->set.has = (body->set.has & pair) != 0 ? body->set.has | pair : body->set.has;
+    body->recurrence = BYTES_LIT("FREQ=DAILY");
+    body->time_zone = BYTES_LIT("Europe/Paris");
+    body->starts_at = body->due_at;
+    body->next_at = body->due_at + (int64_t)below(&world->random, 5);
+    body->set.has &= below(&world->random, 4) == 0 ? UINT64_MAX : ~BIT(based_on);
+    join_bits(&body->set, BIT(assignee) | BIT(assignee_id));
+    join_bits(&body->set, BIT(starts_at) | BIT(next_at));
+    body->set.null = below(&world->random, 4) == 0 ? BIT(due_at) | BIT(recurrence) : 0;
+    body->set.has &= ~body->set.null;
+}
+
+static void snooze_some(struct world *world)
+{
+    struct reminder_snooze in = {
+        .set.has = 5, .id = some_reminder(world), .for_ms = 1 + (int64_t)below(&world->random, 9)};
+    struct id caller = account_id(below(&world->random, ACCOUNTS));
+    struct reply reply = {0};
+    (void)run(world, &reminders_kind, REMINDER_DO_SNOOZE, id_bytes(&caller), caller, &in, &reply);
+    reply_close(&reply);
+}
+
+/* What is due, what is not yet, and what was never armed. */
+static void fire_some(struct world *world, unsigned *fired)
+{
+    const struct model_rows *rows = &world->replicas[0].rows;
+    struct reminder_fire in = {.set.has = 1};
+    struct due_item items[8] = {0};
+    struct reply reply = {0};
+    size_t len = 0;
+    for (size_t i = 0; i < rows->len && len < ARRAY_LEN(items); i++) {
+        if (rows->list[i].table == TABLE_DUE) {
+            items[len].id = due_key_id(rows->list[i].key);
+            items[len].at = due_key_time(rows->list[i].key) + (below(&world->random, 8) == 0);
+            items[len].has_next = below(&world->random, 2) == 0;
+            items[len].next = items[len].at + 1 + (int64_t)below(&world->random, 20);
+            *fired += items[len++].at <= world->now;
+        }
+    }
+    in.items = bytes_of(items, len * sizeof items[0]);
+    assert_int_equal(run(world, &reminders_kind, REMINDER_DO_FIRE, BYTES_LIT("due"), account_id(0), &in, &reply), OK);
+    reply_close(&reply);
+}
+
+/* A token for the feed is made, or ended. */
+static void change_feed(struct world *world, struct id account)
+{
+    static const uint8_t secret[DIGEST_BYTES] = {1};
+    struct feed in = {0};
+    struct reply reply = {0};
+    uint8_t tag = below(&world->random, 2) == 0 ? FEED_DO_PUT : FEED_DO_DROP;
+    FIELD_SET(feed_fields, &in, struct feed, secret, bytes_of(secret, sizeof secret));
+    (void)run(world, &reminders_kind, tag, id_bytes(&account), account, &in, &reply);
+    reply_close(&reply);
 }
 
 static void test_reminders_keep_their_invariants(void **state)
 {
     (void)state;
     struct world world;
+    unsigned fired = 0;
     world_open(&world, test_seed(__func__));
     for (uint64_t n = 0; n < ACCOUNTS; n++) {
         create_account(&world, account_id(n), "name");
     }
     for (int step = 0; step < 1500; step++) {
-        static const uint8_t tags[] = {DO_CREATE, DO_CREATE, DO_PUT, DO_PATCH, DO_PATCH, DO_DELETE};
+        static const uint8_t tags[] = {REMINDER_DO_CREATE, REMINDER_DO_CREATE, REMINDER_DO_PUT,
+                                       REMINDER_DO_PATCH,  REMINDER_DO_PATCH,  REMINDER_DO_DELETE};
         uint8_t tag = tags[below(&world.random, ARRAY_LEN(tags))];
         struct id caller = account_id(below(&world.random, ACCOUNTS));
-        struct body body = {0};
+        struct reminder_body body = {0};
         struct reply reply = {0};
-        random_body(&world, kind_op(&reminders_kind, DO_PATCH)->in, &body);
+        random_body(&world, &body);
         (void)run(&world, &reminders_kind, tag, id_bytes(&caller), caller, &body, &reply);
         reply_close(&reply);
+        if (below(&world.random, 4) == 0) {
+            snooze_some(&world);
+            fire_some(&world, &fired);
+            change_feed(&world, caller);
+        }
         if (below(&world.random, 100) == 0) {
             struct forget forget = {.set.has = 1, .account = account_id(below(&world.random, ACCOUNTS))};
             assert_int_equal(run(&world, &auth_kind, AUTH_FORGET, id_bytes(&forget.account), caller, &forget, &reply),
@@ -203,7 +259,7 @@ static void test_reminders_keep_their_invariants(void **state)
         }
     }
     assert_true(world.results[OK] > 300 && world.results[ERR_NOT_FOUND] > 0 && world.results[ERR_FORBIDDEN] > 0 &&
-                world.results[ERR_INVALID_FIELDS] > 0);
+                world.results[ERR_INVALID_FIELDS] > 0 && world.results[ERR_CONFLICT] > 0 && fired > 100);
     world_close(&world);
 }
 

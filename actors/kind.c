@@ -4,12 +4,13 @@
 #include <stdlib.h>
 
 #include "actors/auth/auth.h"
+#include "actors/events/events.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 
 const char *const role_names[] = {"", "user", "admin", NULL};
 
-const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, NULL};
+const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, NULL};
 
 const struct kind *kind_find(uint8_t id)
 {
@@ -99,6 +100,14 @@ void turn_notify(struct turn *turn, enum notice_topic topic, struct bytes payloa
 enum err turn_check_version(const struct turn *turn, uint64_t version)
 {
     return turn->if_match == 0 || turn->if_match == version ? OK : ERR_PRECONDITION_FAILED;
+}
+
+void turn_touch(struct turn *turn, struct id account)
+{
+    size_t len = turn->touched.len;
+    if (len < sizeof account || memcmp(turn->touched.ptr + len - sizeof account, account.b, sizeof account) != 0) {
+        buf_add_bytes(&turn->touched, id_bytes(&account));
+    }
 }
 
 unsigned partition_of_name(struct bytes name, unsigned partitions)

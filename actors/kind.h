@@ -79,7 +79,12 @@ struct notice {
     uint8_t topic;
     struct bytes payload; /* arena memory of the turn */
 };
-enum notice_topic { NOTICE_NONE, NOTICE_REVOKED, NOTICE_KEYS, NOTICE_EVENTS /* payload: account id; its log grew */ };
+enum notice_topic {
+    NOTICE_NONE,
+    NOTICE_REVOKED,
+    NOTICE_KEYS,
+    NOTICE_EVENTS /* payload: the ids of the accounts whose event logs grew, one behind another */
+};
 enum { NOTICES_MAX = 4 };
 
 /* What a reducer gets. */
@@ -94,13 +99,16 @@ struct turn {
     uint64_t if_match; /* 0: no condition */
     uint64_t seed;     /* drawn by the proposer */
     uint64_t sequence; /* commands of this partition with the same stamp before this one */
-    unsigned ids;
+    unsigned ids, sends;
+    struct buf touched; /* accounts whose event logs grew; freed with the turn */
     struct notice notices[NOTICES_MAX];
     size_t notices_len;
 };
 /* A new id of this partition; the same on every replica. */
 struct id turn_new_id(struct turn *turn);
 void turn_notify(struct turn *turn, enum notice_topic topic, struct bytes payload);
+/* The account's event log grew: NOTICE_EVENTS. */
+void turn_touch(struct turn *turn, struct id account);
 /* ERR_PRECONDITION_FAILED when If-Match was sent and names another version. */
 enum err turn_check_version(const struct turn *turn, uint64_t version) MUST_USE;
 
@@ -248,6 +256,8 @@ struct kind {
     enum err (*forget)(struct turn *turn, struct id account, unsigned limit, unsigned *out_erased);
     /* Housekeeping: names work left by dead nodes; see auth. NULL: none. */
     const struct chore *chores;
+    /* What is to be done at a time, or as soon as there is any of it. NULL: none. */
+    const struct alarm *alarms;
     /* The invariants of a partition's rows; tests run it after every command. */
     enum err (*check)(struct rows *rows, struct arena *arena);
     /* Rows of the partition were lost to damage: makes the rest fit together again, so that check holds
@@ -262,6 +272,17 @@ struct chore {
     uint8_t op;       /* an internal OP_SCRIPT of the kind */
     /* Finds one overdue item and fills the script's input (op->in_size bytes); false: nothing. */
     bool (*find)(struct rows *rows, int64_t now_ms, struct arena *arena, void *in);
+};
+
+/* Work that has a time: a script of the kind, run on the partition's leader when the time has come, one at a time in a
+ * partition. It looks for itself what is due. After each change of the partition the time is asked again. */
+struct alarm {
+    const char *name;                  /* NULL ends the table */
+    uint8_t op;                        /* an internal OP_SCRIPT of the kind; its input is struct alarm_in */
+    int64_t (*due)(struct rows *rows); /* milliseconds since 1970; INT64_MAX: nothing is to be done */
+};
+struct alarm_in {
+    unsigned partition;
 };
 
 enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4 };

@@ -265,6 +265,10 @@ static enum err run_reducer(struct rows *rows, const struct apply_context *conte
                         .seed = command->seed,
                         .sequence = sequence};
     enum err err = op->reduce(&turn, in, &out->reply);
+    if (turn.touched.len > 0) {
+        turn_notify(&turn, NOTICE_EVENTS, buf_bytes(&turn.touched));
+        buf_free(&turn.touched);
+    }
     if (is_storage_failure(err)) {
         return err;
     }

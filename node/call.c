@@ -66,10 +66,10 @@ static void set_deadline(struct call *call, int64_t ms)
 
 /* ---- reads ---- */
 
-static struct rows *rows_of(struct call *call, unsigned partition)
+static struct rows *rows_of(struct node_worker *worker, unsigned partition)
 {
-    CHECK(partition < call->worker->node->partitions_len);
-    return state_reader_rows(call->worker->reader, partition);
+    CHECK(partition < worker->node->partitions_len);
+    return state_reader_rows(worker->reader, partition);
 }
 
 /* The snapshot must be of after the moment at which the partitions were seen to be fresh. */
@@ -165,10 +165,10 @@ void call_run_readers(struct node_worker *worker)
         }
         call->reading = false;
         timers_clear(&worker->worker.timers, &call->deadline);
-        if (call->op->type == OP_QUERY) {
-            run_query(call);
-        } else {
+        if (call->op->type == OP_SCRIPT) {
             run_script(call);
+        } else {
+            run_query(call);
         }
     }
     if (list_empty(&worker->read_waiters)) {
@@ -178,26 +178,47 @@ void call_run_readers(struct node_worker *worker)
     }
 }
 
-struct call_look {
+struct worker_look {
     struct look look;
-    struct call *call;
+    struct node_worker *worker;
 };
 
 static struct rows *look_rows(struct look *look, unsigned partition)
 {
-    return rows_of(container_of(look, struct call_look, look)->call, partition);
+    return rows_of(container_of(look, struct worker_look, look)->worker, partition);
+}
+
+static struct worker_look look_of(struct node_worker *worker, const struct caller *caller, struct arena *arena)
+{
+    const struct node *node = worker->node;
+    return (struct worker_look){{arena, *caller, clock_wall_ms(node->clock), node->data_partitions, look_rows}, worker};
+}
+
+enum err call_stream(struct node_worker *worker, const struct op *op, const struct caller *caller, const void *in,
+                     struct arena *arena, uint64_t *cursor, size_t room, struct buf *out)
+{
+    struct worker_look look = look_of(worker, caller, arena);
+    TRY(renew_snapshot(worker));
+    return op->stream(&look.look, in, cursor, room, out);
+}
+
+static enum err query(struct call *call)
+{
+    struct worker_look look = look_of(call->worker, &call->caller, call->arena);
+    TRY(renew_snapshot(call->worker));
+    return call->op->query(&look.look, call->in, &call->reply);
 }
 
 static void run_query(struct call *call)
 {
-    struct node *node = call->worker->node;
-    struct call_look look = {{call->arena, call->caller, clock_wall_ms(node->clock), node->data_partitions, look_rows},
-                             call};
-    enum err err = renew_snapshot(call->worker);
-    if (err == OK) {
-        err = call->op->query(&look.look, call->in, &call->reply);
+    if (call->op->type == OP_QUERY) {
+        finish(call, query(call));
+        return;
     }
-    finish(call, err);
+    call->cursor = STREAM_BEGIN;
+    call->reply.type = "text/event-stream";
+    finish(call, call_stream(call->worker, call->op, &call->caller, call->in, call->arena, &call->cursor,
+                             LIMIT_STREAM_BYTES, &call->reply.body));
 }
 
 /* Damage in the node: why this read is not served; OK when it is. */
@@ -330,7 +351,7 @@ static void service_password(struct script *script, struct password_job *job, bo
 
 static struct rows *service_rows(struct script *script, unsigned partition)
 {
-    return rows_of(call_of(script), partition);
+    return rows_of(call_of(script)->worker, partition);
 }
 
 static void service_read(struct script *script, unsigned partition)
@@ -460,7 +481,7 @@ void call_start(struct call *call)
     list_init(&call->waiting);
     call->deadline.fire = on_deadline;
     list_add_tail(&call->worker->calls, &call->link);
-    if (call->op->type == OP_QUERY) {
+    if (call->op->type == OP_QUERY || call->op->type == OP_STREAM) {
         start_query(call);
         return;
     }

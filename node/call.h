@@ -33,6 +33,7 @@ struct call {
     /* The result. */
     enum err err;
     struct reply reply;
+    uint64_t cursor; /* of a stream: behind what reply holds */
     bool replayed;
     uint64_t by; /* replica of the node that did the work; 0: this one */
     /* Its own. */
@@ -55,6 +56,9 @@ struct call {
 void call_start(struct call *call);
 /* Gives up: done is not called any more. */
 void call_abandon(struct call *call);
+/* What is new of a stream, from the newest snapshot (op->stream). */
+enum err call_stream(struct node_worker *worker, const struct op *op, const struct caller *caller, const void *in,
+                     struct arena *arena, uint64_t *cursor, size_t room, struct buf *out) MUST_USE;
 /* Runs what waits for reads that have become fresh. */
 void call_run_readers(struct node_worker *worker);
 

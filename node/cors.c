@@ -28,7 +28,7 @@ void cors_add(const char *origins, const struct http_request *http, struct buf *
     if (http->method == METHOD_OPTIONS && http_header(http, "access-control-request-method").len > 0) {
         buf_add_lit(headers, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
                              "Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, "
-                             "If-None-Match, Idempotency-Key, X-Request-Id\r\n"
+                             "If-None-Match, Idempotency-Key, Last-Event-ID, X-Request-Id\r\n"
                              "Access-Control-Max-Age: 86400\r\n");
     }
 }

@@ -37,6 +37,7 @@
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
+#define LIMIT_STAMPED 100    /* commands of a partition with one stamp (a millisecond) */
 #define LIMIT_EXPIRE_STEP 16 /* expired rows erased with each command */
 
 /* Between nodes. */
@@ -93,17 +94,19 @@
 #define LIMIT_ZONE_BYTES 64        /* the name of a time zone */
 #define LIMIT_RECURRENCE_BYTES 512 /* RRULE and EXDATE */
 #define LIMIT_SNOOZE_MS (366LL * 24 * 3600 * 1000)
-#define LIMIT_FIRE_BATCH 64    /* due reminders in one command */
-#define LIMIT_FEED_EVENTS 2000 /* in an iCalendar feed: the newest */
+#define LIMIT_FIRE_BATCH 64               /* due reminders in one command */
+#define LIMIT_FEED_EVENTS 2000            /* in an iCalendar feed: the newest */
+#define LIMIT_FEED_DESCRIPTION_BYTES 2000 /* of a content, in the feed; the rest is cut off */
 
 /* Event logs: what goes beyond is dropped from the oldest on, and whoever resumes there is told of the gap. */
 #define LIMIT_EVENTS 1000                /* kept for an account */
 #define LIMIT_EVENTS_BYTES (1024 * 1024) /* of an account's events together */
 #define LIMIT_EVENTS_MS (7LL * 24 * 3600 * 1000)
-#define LIMIT_RELAY_BATCH 64           /* events carried to another partition in one command */
-#define LIMIT_STREAMS 50               /* open event streams of an account on a node: 429 */
-#define LIMIT_STREAM_BYTES (64 * 1024) /* sent ahead on an event stream: it waits until the client has taken them */
-#define LIMIT_STREAM_BEAT_MS 15000     /* a comment is sent on a silent event stream */
+#define LIMIT_RELAY_BATCH 64             /* events carried to another partition in one command */
+#define LIMIT_STREAMS 50                 /* open event streams of an account on a node: 429 */
+#define LIMIT_STREAM_BYTES (64 * 1024)   /* sent ahead on an event stream: it waits until the client has taken them */
+#define LIMIT_STREAM_BEAT_MS 15000       /* a comment is sent on a silent event stream */
+#define LIMIT_STREAM_IGNORED (64 * 1024) /* bytes of a stream's client, thrown away: then it is closed */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

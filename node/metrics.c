@@ -11,6 +11,7 @@
 #include "node/partition.h"
 #include "node/peers.h"
 #include "node/router.h"
+#include "node/streams.h"
 
 enum { KINDS = 8, OPS = 256, METHODS = METHOD_OTHER + 1, STATUSES = 27, BUCKETS = 14 };
 
@@ -286,6 +287,7 @@ static void write_workers(struct node *node, struct buf *out)
            "Connections closed at once: too many, or stopping.", (double)sums[7]);
     single(out, "belfry_http_received_bytes_total", "counter", "Bytes received.", (double)sums[8]);
     single(out, "belfry_http_sent_bytes_total", "counter", "Bytes sent.", (double)sums[9]);
+    single(out, "belfry_streams_open", "gauge", "Event streams open.", (double)streams_count(node));
     single(out, "belfry_compute_jobs", "gauge", "Password hashes queued or running.",
            (double)atomic_load(&node->computing));
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "actors/system/system.h"
+#include "node/alarms.h"
 #include "node/archive.h"
 #include "node/background.h"
 #include "node/backups.h"
@@ -35,6 +36,7 @@
 #include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
+#include "node/streams.h"
 #include "node/upkeep.h"
 
 enum { TICK_MS = 10, HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
@@ -50,6 +52,7 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
     if (reads && !atomic_load(&worker->node->stopping)) {
         call_run_readers(worker);
     }
+    streams_turn_end(worker);
     while (!list_empty(&worker->resumed)) {
         flow_run_queue(&worker->resumed);
     }
@@ -83,6 +86,7 @@ static void on_tick(struct timer *timer)
         if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
             partition_tick(partition);
         }
+        alarms_tick(partition);
     }
     worker->beat = beat;
     forward_tick(worker);
@@ -110,6 +114,7 @@ static void on_committed(void *ctx, struct state *state)
                               memory_order_release);
     }
     atomic_store_explicit(&node->state_full, state_is_full(state), memory_order_relaxed);
+    streams_committed(node);
     atomic_thread_fence(memory_order_seq_cst); /* who waits looked the other way round */
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (atomic_load(&node->workers[w].reads_wait)) {
@@ -322,6 +327,7 @@ static void init_worker(struct node *node, unsigned index)
     worker->tokens = token_cache_new();
     forward_init(worker);
     computes_init(worker);
+    worker->streams = streams_new(worker);
     worker->turn_hook.run = turn_end;
     worker->tick.fire = on_tick;
     struct http_handler handler = request_handler(worker);
@@ -498,6 +504,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->started_ms = clock_wall_ms(node->clock);
     node->boot_ms = clock_boot_ms(node->clock);
     atomic_init(&node->commit_seq, 1);
+    node->stream_hub = stream_hub_new();
     node->guard = guard_new();
     node->keyring = keyring_new();
     node->router = router_new();
@@ -515,6 +522,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
 
 static void drain_worker(struct worker *base, struct message *message)
 {
+    streams_drain(node_worker_of(base));
     http_server_drain(&node_worker_of(base)->server);
     free(message);
 }
@@ -523,6 +531,7 @@ static void close_worker(struct worker *base, struct message *message)
 {
     struct node_worker *worker = node_worker_of(base);
     upkeep_stop(worker);
+    streams_stop(worker);
     http_server_close(&worker->server);
     peer_net_close(&worker->peers);
     timers_clear(&base->timers, &worker->tick);
@@ -592,6 +601,7 @@ static void free_node(struct node *node)
         node_worker_drop_log(worker);
         forward_close(worker);
         computes_close(worker);
+        streams_free(worker->streams);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
         requests_close(worker);
@@ -602,6 +612,7 @@ static void free_node(struct node *node)
     (void)close(node->lock_fd);
     hashers_free(node->hashers);
     balance_free(node->balance);
+    stream_hub_free(node->stream_hub);
     guard_free(node->guard);
     keyring_free(node->keyring);
     buf_free(&node->openapi);

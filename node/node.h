@@ -29,6 +29,8 @@ struct partition;
 struct members;
 struct peers;
 struct statuses;
+struct stream_hub;
+struct streams;
 struct router;
 struct metrics;
 struct token_cache;
@@ -58,6 +60,7 @@ struct node_worker {
     struct peer_net peers;
     struct forwards *forwards;
     struct computes *computes;
+    struct streams *streams;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
@@ -95,7 +98,8 @@ struct node {
     struct backups *backups;         /* NULL without --backup-dir; its own thread and lock */
     atomic_uint_fast64_t commit_seq; /* state commits so far, plus one */
 
-    struct hashers *hashers;   /* processes that hash passwords; its own lock */
+    struct hashers *hashers; /* processes that hash passwords; its own lock */
+    struct stream_hub *stream_hub;
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */

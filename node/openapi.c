@@ -51,6 +51,12 @@ static void add_parameters(struct buf *out, const struct op *op)
             first = false;
         }
     }
+    if (op->type == OP_STREAM) {
+        buf_printf(out,
+                   "%s{\"name\":\"Last-Event-ID\",\"in\":\"header\",\"required\":false,\"description\":\"The id of the "
+                   "last event that was seen; it counts more than the query\",\"schema\":{\"type\":\"string\"}}",
+                   first ? "" : ",");
+    }
     buf_add_char(out, ']');
 }
 
@@ -73,6 +79,9 @@ static void add_reply(struct buf *out, const struct op *op)
             field_schema(out, op->out, true);
         }
         buf_add_lit(out, "}}");
+    }
+    if (op->type == OP_STREAM) {
+        buf_add_lit(out, ",\"content\":{\"text/event-stream\":{\"schema\":{\"type\":\"string\"}}}");
     }
     buf_add_lit(out, "},\"default\":{\"$ref\":\"#/components/responses/Problem\"}}");
 }

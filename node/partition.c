@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cluster/wire.h"
+#include "node/alarms.h"
 #include "node/command.h"
 #include "node/damage.h"
 #include "node/guard.h"
@@ -11,6 +12,7 @@
 #include "node/log_loader.h"
 #include "node/metrics.h"
 #include "node/peers.h"
+#include "node/streams.h"
 
 enum { PROPOSALS = LIMIT_INFLIGHT_ENTRIES + 64 };
 
@@ -114,7 +116,10 @@ static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_
 static void note_stamp(struct partition *partition, const struct group_entry *entry)
 {
     int64_t stamped = entry->kind == ENTRY_COMMAND ? command_stamped(entry->payload) : 0;
-    partition->stamped_ms = stamped > partition->stamped_ms ? stamped : partition->stamped_ms;
+    if (stamped > partition->stamped_ms) {
+        partition->stamped_ms = stamped;
+        partition->stamped = LIMIT_STAMPED; /* by whom and how often, nobody knows: the next is a new one */
+    }
 }
 
 static void on_append(void *ctx, struct group *group, const struct group_entry *entry)
@@ -201,6 +206,7 @@ static void apply_told(struct apply_batch *batch)
             metrics_command(node->metrics, outcome->kind, outcome->op, outcome->err);
             for (size_t at = 0; at < outcome->notices_len; at++) {
                 guard_notice(node, &outcome->notices[at]);
+                streams_notice(node, &outcome->notices[at]);
             }
         }
     }
@@ -219,6 +225,7 @@ static void apply_done(struct apply_batch *batch)
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);
         node_met_damage(node);
     }
+    streams_committed(node); /* what was told after the commit */
     worker_post(&apply->partition->home->worker, &apply->done);
 }
 
@@ -476,6 +483,7 @@ void partition_close(struct partition *partition)
     }
     install_close(partition);
     group_close(partition->group);
+    alarms_free(partition->alarms);
     free(partition->proposals);
 }
 
@@ -643,6 +651,18 @@ static size_t gather(struct partition *partition, struct submission **list, size
     return count;
 }
 
+/* Never falls, and moves on when a burst has used it up: what is numbered within a stamp stays small. */
+static int64_t next_stamp(struct partition *partition, int64_t now)
+{
+    bool used_up = partition->stamped == LIMIT_STAMPED;
+    if (now > partition->stamped_ms || used_up) {
+        partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms + 1;
+        partition->stamped = 0;
+    }
+    partition->stamped++;
+    return partition->stamped_ms;
+}
+
 static void propose(struct partition *partition)
 {
     struct node *node = partition->node;
@@ -655,9 +675,8 @@ static void propose(struct partition *partition)
         return;
     }
     int64_t now = clock_wall_ms(node->clock);
-    partition->stamped_ms = now > partition->stamped_ms ? now : partition->stamped_ms;
     for (size_t i = 0; i < count; i++) {
-        command_stamp(list[i]->payload, partition->stamped_ms);
+        command_stamp(list[i]->payload, next_stamp(partition, now));
         /* A copy: if we stop leading before it is applied, it is sent to the next leader. */
         payloads[i] = bytes_of(mem_copy(list[i]->payload.ptr, list[i]->payload.len), list[i]->payload.len);
     }

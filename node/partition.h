@@ -9,6 +9,7 @@
 #include "cluster/group.h"
 #include "node/node.h"
 
+struct alarms;
 struct install_receiver;
 
 struct partition {
@@ -18,6 +19,8 @@ struct partition {
     unsigned number;
     struct group *group;
     int64_t stamped_ms;
+    unsigned stamped;              /* commands proposed with that stamp */
+    struct alarms *alarms;         /* NULL: none was ever looked at */
     struct list run_queue;         /* actors with mail */
     struct submission **proposals; /* by index */
     struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */

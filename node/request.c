@@ -3,19 +3,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "node/base/json_text.h"
+#include "node/answer.h"
 #include "node/base/text.h"
 #include "node/call.h"
 #include "node/cors.h"
 #include "node/damage.h"
+#include "node/etag.h"
 #include "node/flow.h"
 #include "node/foreign.h"
 #include "node/guard.h"
-#include "node/headers.h"
 #include "node/metrics.h"
 #include "node/partition.h"
 #include "node/peers.h"
 #include "node/router.h"
+#include "node/streams.h"
 
 enum { REQUEST_ID_MAX = 64, RETRY_AFTER_S = 1, KEEP_BYTES = 4096 };
 enum { BY_LINE_BYTES = sizeof "X-Belfry-Node: \r\n" - 1 + ID_TEXT_BYTES };
@@ -31,8 +32,10 @@ struct request {
     struct caller caller;
     void *in;
     struct field_errors errors;
+    struct claims claims; /* of the caller's token */
     struct call call;
     bool calling;
+    struct stream *stream; /* the answer goes on; NULL: it does not */
     char id[REQUEST_ID_MAX + 1];
     int status;
     struct buf headers, body;
@@ -59,7 +62,7 @@ static enum flow_next route_foreign(struct request *request)
         return FLOW_NEXT;
     }
     if (request->match.allowed != 0) {
-        headers_add_allow(&request->headers, request->match.allowed);
+        answer_allow(&request->headers, request->match.allowed);
         request->status = 204;
         bool preflight = http->method == METHOD_OPTIONS && http_header(http, "origin").len > 0;
         return preflight ? FLOW_FAIL : flow_fail(&request->flow, ERR_METHOD_NOT_ALLOWED);
@@ -81,12 +84,12 @@ static enum flow_next request_route(struct flow *flow)
     }
     if (request->http->method == METHOD_OPTIONS &&
         (request->match.allowed != 0 || bytes_is(request->http->path, "*"))) {
-        headers_add_allow(&request->headers, request->match.allowed);
+        answer_allow(&request->headers, request->match.allowed);
         request->status = 204;
         return FLOW_FAIL; /* nothing further to do: straight to the answer */
     }
     if (request->match.allowed != 0) {
-        headers_add_allow(&request->headers, request->match.allowed);
+        answer_allow(&request->headers, request->match.allowed);
         return flow_fail(flow, ERR_METHOD_NOT_ALLOWED);
     }
     return flow_fail(flow, ERR_NOT_FOUND);
@@ -159,6 +162,7 @@ static enum flow_next request_auth(struct flow *flow)
         bool keys = node->state != NULL && damage_spares(node->damage, 0);
         return flow_fail(flow, keys ? ERR_UNAUTHORIZED : ERR_QUARANTINED);
     }
+    request->claims = entry->claims;
     request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
     return request->caller.role >= role ? FLOW_NEXT : flow_fail(flow, ERR_FORBIDDEN);
 }
@@ -209,25 +213,6 @@ static enum err decode_path(struct request *request, const struct op *op)
     return OK;
 }
 
-/* If-Match: one strong entity tag, or "*" (RFC 9110 section 13.1.1). */
-static enum err decode_if_match(struct request *request)
-{
-    struct bytes tag = http_header(request->http, "if-match");
-    char *end = NULL;
-    if (tag.ptr == NULL || bytes_is(tag, "*")) {
-        return OK;
-    }
-    char text[32] = "", canonical[32];
-    if (tag.len < 3 || tag.len > 18 || tag.ptr[0] != '"' || tag.ptr[tag.len - 1] != '"') {
-        return ERR_PRECONDITION_FAILED; /* weak, a list, or none of ours: matches nothing */
-    }
-    memcpy(text, tag.ptr + 1, tag.len - 2);
-    request->call.if_match = strtoull(text, &end, 16);
-    (void)snprintf(canonical, sizeof canonical, "%llx", (unsigned long long)request->call.if_match);
-    bool ours = strcmp(text, canonical) == 0 && request->call.if_match > 0 && request->call.if_match <= INT64_MAX;
-    return ours ? OK : ERR_PRECONDITION_FAILED;
-}
-
 static enum err decode_idempotency(struct request *request, const struct op *op)
 {
     struct bytes key = http_header(request->http, "idempotency-key");
@@ -276,6 +261,15 @@ static struct bytes without_consistency(struct request *request, enum err *out_e
     return out;
 }
 
+/* A stream that was cut off: the client's query is the old one, its header says how far it came. */
+static enum err decode_last_event(struct request *request, const struct op *op)
+{
+    struct bytes last = http_header(request->http, "last-event-id");
+    return op->type != OP_STREAM || last.len == 0
+               ? OK
+               : field_decode_param(op->in, BYTES_LIT("cursor"), last, &request->arena, request->in, &request->errors);
+}
+
 static enum err decode(struct request *request, const struct op *op)
 {
     static const struct field none[] = {FIELDS_END};
@@ -287,9 +281,10 @@ static enum err decode(struct request *request, const struct op *op)
     TRY(consistency);
     TRY(decode_path(request, op));
     TRY(field_decode_query(fields, query, &request->arena, request->in, &request->errors));
+    TRY(decode_last_event(request, op));
     TRY(decode_body(request, op));
     TRY(field_check_required(fields, request->in, &request->arena, &request->errors));
-    TRY(decode_if_match(request));
+    TRY(etag_parse(http_header(request->http, "if-match"), &request->call.if_match));
     return decode_idempotency(request, op);
 }
 
@@ -358,30 +353,13 @@ static enum flow_next request_submit(struct flow *flow)
 
 /* ---- encode ---- */
 
-static enum err encode_list(struct request *request, const struct reply *reply)
+static void add_etag(struct request *request, uint64_t version)
 {
-    struct bytes rest = buf_bytes(&reply->body);
-    bool first = true;
-    buf_add_lit(&request->body, "{\"items\":[");
-    while (rest.len > 0) {
-        uint32_t len;
-        CHECK(rest.len >= sizeof len);
-        memcpy(&len, rest.ptr, sizeof len);
-        if (!first) {
-            buf_add_char(&request->body, ',');
-        }
-        first = false;
-        TRY(field_json_from_pack(&request->body, reply->fields, bytes_of(rest.ptr + sizeof len, len)));
-        rest = bytes_of(rest.ptr + sizeof len + len, rest.len - sizeof len - len);
+    enum method method = request->http->method;
+    bool matches = etag_add(&request->headers, version, http_header(request->http, "if-none-match"));
+    if (matches && (method == METHOD_GET || method == METHOD_HEAD)) {
+        request->status = 304;
     }
-    buf_add_lit(&request->body, "],\"next_cursor\":");
-    if (reply->cursor.len == 0) {
-        buf_add_lit(&request->body, "null}");
-        return OK;
-    }
-    json_text_add(&request->body, buf_bytes(&reply->cursor));
-    buf_add_char(&request->body, '}');
-    return OK;
 }
 
 static enum flow_next request_encode(struct flow *flow)
@@ -397,11 +375,11 @@ static enum flow_next request_encode(struct flow *flow)
     if (request->status == 204) {
         request->type = "";
     }
-    if (reply->version != 0 && headers_add_etag(&request->headers, request->http, reply->version)) {
-        request->status = 304;
+    if (reply->version != 0) {
+        add_etag(request, reply->version);
     }
     if (!id_is_none(reply->location)) {
-        headers_add_location(&request->headers, request->http, reply->location);
+        answer_location(&request->headers, request->http, reply->location);
     }
     if (request->call.replayed) {
         buf_add_lit(&request->headers, "Idempotency-Replayed: true\r\n");
@@ -409,19 +387,25 @@ static enum flow_next request_encode(struct flow *flow)
     if (request->call.local) {
         buf_add_lit(&request->headers, "X-Belfry-Consistency: local\r\n");
     }
-    if ((op->flags & OP_SECRET) != 0) {
+    if ((op->flags & OP_SECRET) != 0 || op->type == OP_STREAM) {
         buf_add_lit(&request->headers, "Cache-Control: no-store\r\n");
+    }
+    if (op->type == OP_STREAM) {
+        buf_add_lit(&request->headers, "X-Accel-Buffering: no\r\n"); /* for a proxy that would hold it back */
+        buf_add_lit(&request->body, "retry: 1000\n\n");
     }
     enum err err = OK;
     if (reply->list) {
-        err = encode_list(request, reply);
+        err = answer_list(&request->body, reply);
         if (reply->cursor.len > 0) {
-            headers_add_link(&request->headers, request->http, buf_bytes(&reply->cursor));
+            answer_link(&request->headers, request->http, buf_bytes(&reply->cursor));
         }
     } else if (reply->type != NULL) {
         request->type = reply->type;
         buf_add_bytes(&request->headers, buf_bytes(&reply->headers));
-        buf_add_bytes(&request->body, buf_bytes(&reply->body));
+        if (request->status != 304) {
+            buf_add_bytes(&request->body, buf_bytes(&reply->body));
+        }
     } else if (request->status != 304 && request->status != 204 && reply->fields != NULL && reply->body.len > 0) {
         err = field_json_from_pack(&request->body, reply->fields, buf_bytes(&reply->body));
     }
@@ -430,41 +414,18 @@ static enum flow_next request_encode(struct flow *flow)
 
 /* ---- finish: always ---- */
 
-static void problem_errors(struct request *request)
+static void problem(struct request *request, enum err err)
 {
-    struct buf *out = &request->body;
     const struct reply *reply = &request->call.reply;
+    bool json = err == ERR_INVALID_JSON && request->errors.json_detail != NULL;
     if (reply->pointer != NULL && request->errors.len == 0) {
         field_errors_add(&request->errors, &request->arena, reply->pointer, reply->code, reply->detail);
     }
-    buf_add_lit(out, ",\"errors\":[");
-    for (size_t i = 0; i < request->errors.len; i++) {
-        const struct field_error *row = &request->errors.rows[i];
-        buf_printf(out, "%s{\"pointer\":", i > 0 ? "," : "");
-        json_text_add_safe(out, bytes_str(row->pointer));
-        buf_printf(out, ",\"code\":\"%s\",\"detail\":\"%s\"}", row->code, row->detail);
-    }
-    buf_add_char(out, ']');
-}
-
-static void problem(struct request *request, enum err err)
-{
-    struct buf *out = &request->body;
-    out->len = 0;
     request->type = "application/problem+json";
     request->status = err_status(err);
-    buf_printf(out, "{\"type\":\"urn:belfry:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", err_code(err),
-               err_title(err), err_status(err));
-    json_text_add_safe(out, bytes_str(err == ERR_INVALID_JSON && request->errors.json_detail != NULL
-                                          ? request->errors.json_detail
-                                          : err_title(err)));
-    buf_printf(out, ",\"code\":\"%s\",\"request_id\":", err_code(err));
-    json_text_add_safe(out, bytes_str(request->id));
-    buf_printf(out, ",\"retryable\":%s", err_retryable(err) ? "true" : "false");
-    if (err == ERR_INVALID_FIELDS) {
-        problem_errors(request);
-    }
-    buf_add_char(out, '}');
+    request->body.len = 0;
+    answer_problem(&request->body, err, json ? request->errors.json_detail : err_title(err), request->id,
+                   err == ERR_INVALID_FIELDS ? &request->errors : NULL);
     if (request->status == 401) {
         buf_add_lit(&request->headers, "WWW-Authenticate: Bearer realm=\"belfry\"\r\n");
     }
@@ -513,7 +474,11 @@ static void write_log(struct request *request, int64_t ns)
     log_word(&line, "method", bytes_str(http_method_name(request->http->method)));
     log_word(&line, "route", bytes_str(router_path(node_of(request)->router, request->match.path_index)));
     log_int(&line, "status", request->status);
-    log_int(&line, "bytes", (int64_t)request->body.len);
+    log_int(&line, "bytes",
+            request->stream != NULL ? (int64_t)http_stream_taken(request->conn) : (int64_t)request->body.len);
+    if (request->stream != NULL) {
+        log_word(&line, "ended", bytes_str(request->stream->reason == NULL ? "client" : request->stream->reason));
+    }
     log_ms(&line, "duration_ms", ns);
     if (request->flow.err != OK) {
         log_word(&line, "error", bytes_str(err_code(request->flow.err)));
@@ -581,27 +546,97 @@ static void add_node(struct request *request)
     buf_add_lit(&request->headers, "\r\n");
 }
 
-static enum flow_next request_finish(struct flow *flow)
+static int64_t ns_since_start(const struct request *request)
 {
-    struct request *request = request_of(flow);
-    struct http_conn *conn = request->conn;
-    if (flow->err != OK && request->facade != NULL) {
-        foreign_problem(request, flow->err);
-    } else if (flow->err != OK) {
-        problem(request, flow->err);
-    }
+    return clock_boot_ns(node_of(request)->clock) - http_conn_started_ns(request->conn);
+}
+
+/* The answer as the connection takes it; it counts as given. */
+static struct http_reply reply_of(struct request *request)
+{
     buf_add_lit(&request->headers, "X-Request-Id: ");
     buf_add_str(&request->headers, request->id);
     buf_add_lit(&request->headers, "\r\n");
     add_node(request);
     cors_add(node_of(request)->config.cors_origins, request->http, &request->headers);
-    int64_t ns = clock_boot_ns(node_of(request)->clock) - http_conn_started_ns(conn);
-    metrics_request(node_of(request)->metrics, request->match.path_index, request->http->method, request->status, ns);
-    write_log(request, ns);
-    struct http_reply reply = {.status = request->status,
+    metrics_request(node_of(request)->metrics, request->match.path_index, request->http->method, request->status,
+                    ns_since_start(request));
+    return (struct http_reply){.status = request->status,
                                .type = bytes_str(request->type),
                                .headers = buf_bytes(&request->headers),
                                .body = buf_bytes(&request->body)};
+}
+
+/* ---- an answer that goes on ---- */
+
+static void stream_ended(struct stream *stream)
+{
+    struct request *request = stream->owner;
+    flow_resume(&request->flow, &request->worker->resumed, OK);
+}
+
+static bool is_stream(const struct request *request)
+{
+    const struct route *route = request->match.route;
+    return route != NULL && route->op != NULL && route->op->type == OP_STREAM;
+}
+
+static enum flow_next request_stream(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    if (!is_stream(request) || request->http->method == METHOD_HEAD) {
+        return FLOW_NEXT;
+    }
+    struct stream *stream = mem_zalloc(sizeof *stream);
+    *stream = (struct stream){.worker = request->worker,
+                              .conn = request->conn,
+                              .op = request->match.route->op,
+                              .in = request->in,
+                              .claims = request->claims,
+                              .local = request->call.local,
+                              .cursor = request->call.cursor,
+                              .ended = stream_ended,
+                              .owner = request};
+    enum err err = stream_open(stream);
+    if (err != OK) {
+        free(stream);
+        return flow_fail(flow, err);
+    }
+    request->stream = stream;
+    struct http_reply reply = reply_of(request);
+    http_stream_begin(request->conn, &reply);
+    keep_buf(&request->headers);
+    keep_buf(&request->body);
+    return FLOW_WAIT;
+}
+
+static void stream_done(struct request *request)
+{
+    write_log(request, ns_since_start(request));
+    stream_close(request->stream);
+    free(request->stream);
+    request->stream = NULL;
+}
+
+static enum flow_next request_finish(struct flow *flow)
+{
+    struct request *request = request_of(flow);
+    struct http_conn *conn = request->conn;
+    if (request->stream != NULL) {
+        stream_done(request);
+        http_conn_set_data(conn, NULL);
+        http_stream_end(conn, STREAM_LAST_MS);
+        request_free(request);
+        return FLOW_DONE;
+    }
+    if (flow->err != OK && request->facade != NULL) {
+        foreign_problem(request, flow->err);
+    } else if (flow->err != OK) {
+        problem(request, flow->err);
+    }
+    struct http_reply reply = reply_of(request);
+    reply.streams = flow->err == OK && is_stream(request);
+    write_log(request, ns_since_start(request));
     http_conn_set_data(conn, NULL);
     http_reply(conn, &reply);
     request_free(request);
@@ -609,8 +644,9 @@ static enum flow_next request_finish(struct flow *flow)
 }
 
 static const struct flow_state request_states[] = {
-    {"route", request_route},   {"auth", request_auth},     {"admit", request_admit},   {"decode", request_decode},
-    {"submit", request_submit}, {"encode", request_encode}, {"finish", request_finish}, {0}};
+    {"route", request_route},   {"auth", request_auth},     {"admit", request_admit},
+    {"decode", request_decode}, {"submit", request_submit}, {"encode", request_encode},
+    {"stream", request_stream}, {"finish", request_finish}, {0}};
 
 /* ---- from the connection ---- */
 
@@ -667,11 +703,21 @@ static void on_gone(void *ctx, struct http_conn *conn)
     if (request != NULL) {
         call_abandon(&request->call);
         flow_cancel(&request->flow);
+        if (request->stream != NULL) {
+            stream_done(request);
+        }
         request_free(request);
     }
 }
 
+static void on_taken(void *ctx, struct http_conn *conn)
+{
+    struct request *request = http_conn_data(conn);
+    (void)ctx;
+    stream_taken(request->stream);
+}
+
 struct http_handler request_handler(struct node_worker *worker)
 {
-    return (struct http_handler){on_request, on_bad, on_gone, worker};
+    return (struct http_handler){on_request, on_bad, on_gone, on_taken, worker};
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "node/alarms.h"
 #include "node/call.h"
 #include "node/cluster_page.h"
 #include "node/compute.h"
@@ -140,6 +141,7 @@ void upkeep_stop(struct node_worker *worker)
 {
     struct list *next;
     timers_clear(&worker->worker.timers, &worker->upkeep);
+    alarms_stop(worker);
     for (struct list *link = worker->calls.next; link != &worker->calls; link = next) {
         struct call *call = container_of(link, struct call, link);
         next = link->next;

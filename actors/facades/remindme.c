@@ -123,12 +123,10 @@ static enum err detail_query(struct look *look, const void *raw, struct reply *r
 
 /* ---- what a client sends: whose it is, is not for it to say ---- */
 
-struct write_state {
-    struct body body;
-    struct id_in gone;
+struct remindme_write {
+    struct reminder_body body;
+    struct reminder_id gone;
 };
-
-#define SET_BODY(body_, member, value) FIELD_SET(patch_in, body_, struct body, member, value)
 
 static bool is_true(struct bytes text)
 {
@@ -156,7 +154,7 @@ static bool take_bool(struct script *s, const char *name, bool *out, bool *out_g
     return true;
 }
 
-static bool take_title(struct script *s, struct body *body)
+static bool take_title(struct script *s, struct reminder_body *body)
 {
     const struct facade_in *in = s->in;
     const struct form_member *sent = form_find(&in->form, "title");
@@ -170,11 +168,11 @@ static bool take_title(struct script *s, struct body *body)
         remindme_say_field(s->reply, "title", "Ensure this field has no more than 200 characters.");
         return false;
     }
-    SET_BODY(body, title, title);
+    BODY_SET(body, title, title);
     return true;
 }
 
-static bool take_body(struct script *s, struct body *body, bool with_completed)
+static bool take_body(struct script *s, struct reminder_body *body, bool with_completed)
 {
     const struct facade_in *in = s->in;
     bool value, given;
@@ -187,19 +185,19 @@ static bool take_body(struct script *s, struct body *body, bool with_completed)
         return false;
     }
     if (form_find(&in->form, "content") != NULL) {
-        SET_BODY(body, content, content);
+        BODY_SET(body, content, content);
     }
     if (!take_bool(s, "public", &value, &given)) {
         return false;
     }
     if (given) {
-        SET_BODY(body, public, value);
+        BODY_SET(body, public, value);
     }
     if (!with_completed || !take_bool(s, "completed", &value, &given)) {
         return !with_completed;
     }
     if (given) {
-        SET_BODY(body, completed, value);
+        BODY_SET(body, completed, value);
     }
     return true;
 }
@@ -208,11 +206,11 @@ static bool take_body(struct script *s, struct body *body, bool with_completed)
 
 static enum err create_command(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct remindme_write *st = s->state;
     if (!take_body(s, &st->body, false)) {
         return script_done(s);
     }
-    script_command(s, KIND_REMINDERS, DO_CREATE, address_of_account(&s->caller.account), &st->body, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_CREATE, address_of_account(&s->caller.account), &st->body, true);
     return OK;
 }
 
@@ -254,18 +252,18 @@ static enum err change_find(struct script *s)
 static enum err find_own(struct script *s)
 {
     const struct facade_in *in = s->in;
-    struct write_state *st = s->state;
+    struct remindme_write *st = s->state;
     struct facade_look look;
     struct reminder r = {0};
     TRY(find(facade_look(&look, s), in->params[0], &r));
-    SET_BODY(&st->body, id, r.id);
-    FIELD_SET(id_in, &st->gone, struct id_in, id, r.id);
+    BODY_SET(&st->body, id, r.id);
+    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, r.id);
     return id_eq(r.owner, s->caller.account) ? OK : ERR_NOT_FOUND;
 }
 
 static enum err update_command(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct remindme_write *st = s->state;
     enum err err = find_own(s);
     if (err != OK) {
         return err == ERR_NOT_FOUND ? no_access(s) : err;
@@ -273,18 +271,18 @@ static enum err update_command(struct script *s)
     if (!take_body(s, &st->body, true)) {
         return script_done(s);
     }
-    script_command(s, KIND_REMINDERS, DO_PATCH, address_of_account(&s->caller.account), &st->body, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_PATCH, address_of_account(&s->caller.account), &st->body, true);
     return OK;
 }
 
 static enum err delete_command(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct remindme_write *st = s->state;
     enum err err = find_own(s);
     if (err != OK) {
         return err == ERR_NOT_FOUND ? no_access(s) : err;
     }
-    script_command(s, KIND_REMINDERS, DO_DELETE, address_of_account(&s->caller.account), &st->gone, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_DELETE, address_of_account(&s->caller.account), &st->gone, true);
     return OK;
 }
 
@@ -416,7 +414,7 @@ static void fail(const struct facade_failure *why, struct reply *reply)
         .variant = (variant_), .optional = true \
     }
 #define WRITE(method, path, name, steps, variant) \
-    SCRIPT(method, path, ROLE_USER, name, steps, sizeof(struct write_state), variant)
+    SCRIPT(method, path, ROLE_USER, name, steps, sizeof(struct remindme_write), variant)
 
 static const struct facade_route routes[] = {
     PAGE("/", "home", remindme_home_steps),

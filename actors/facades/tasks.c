@@ -158,15 +158,15 @@ static enum err get_query(struct look *look, const void *raw, struct reply *repl
 
 /* ---- what a client sends ---- */
 
-struct write_state {
-    struct body body;
-    struct id_in gone;
+struct task_write {
+    struct reminder_body body;
+    struct reminder_id gone;
     struct id owner, least, assignee;
     struct bytes before; /* DELETE: the task as it was */
 };
 
-#define SET_BODY(body_, member, value) FIELD_SET(patch_in, body_, struct body, member, value)
-#define NULL_BODY(body_, member) ((body_)->set.null |= field_bit(field_index(patch_in, offsetof(struct body, member))))
+#define NULL_BODY(body_, member) \
+    ((body_)->set.null |= field_bit(field_index(reminder_patch_in, offsetof(struct reminder_body, member))))
 
 static bool take_status(struct bytes text, int *out)
 {
@@ -219,7 +219,7 @@ static bool is_empty(const struct form_member *member)
 }
 
 /* Title and status; false: the answer is made. */
-static bool take_words(struct script *s, struct body *body)
+static bool take_words(struct script *s, struct reminder_body *body)
 {
     const struct facade_in *in = s->in;
     struct bytes title = facade_line(form_text(&in->form, "title"), s->arena);
@@ -228,18 +228,18 @@ static bool take_words(struct script *s, struct body *body)
         return false;
     }
     if (title.len > 0) {
-        SET_BODY(body, title, title);
+        BODY_SET(body, title, title);
     }
     if (form_find(&in->form, "status") != NULL) {
         int status = TODO;
         (void)take_status(form_text(&in->form, "status"),
                           &status); /* any text upstream: what is none of ours is to Do */
-        SET_BODY(body, status, status);
+        BODY_SET(body, status, status);
     }
     return true;
 }
 
-static bool take_deadline(struct script *s, struct body *body)
+static bool take_deadline(struct script *s, struct reminder_body *body)
 {
     const struct facade_in *in = s->in;
     const struct form_member *deadline = form_find(&in->form, "deadline");
@@ -255,12 +255,12 @@ static bool take_deadline(struct script *s, struct body *body)
         tasks_cast_error(s->reply, "date", deadline->text, "deadline");
         return false;
     }
-    SET_BODY(body, due_at, ms);
+    BODY_SET(body, due_at, ms);
     return true;
 }
 
 /* The id, or a whole user as GET gave it. */
-static bool take_assignee(struct script *s, struct write_state *st)
+static bool take_assignee(struct script *s, struct task_write *st)
 {
     const struct facade_in *in = s->in;
     const struct form_member *assignee = form_find(&in->form, "assignedTo");
@@ -284,11 +284,11 @@ static bool take_assignee(struct script *s, struct write_state *st)
 
 static enum err write_begin(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct task_write *st = s->state;
     if (!take_words(s, &st->body) || !take_deadline(s, &st->body) || !take_assignee(s, st)) {
         return script_done(s);
     }
-    SET_BODY(&st->body, of_tasks, true);
+    BODY_SET(&st->body, of_tasks, true);
     if (!id_is_none(st->assignee) && id_is_placed(st->assignee, s->partitions)) {
         script_read(s, id_partition(st->assignee));
     }
@@ -297,7 +297,7 @@ static enum err write_begin(struct script *s)
 
 static enum err write_assignee(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct task_write *st = s->state;
     struct account account = {0};
     struct id id;
     if (id_is_none(st->assignee)) {
@@ -314,20 +314,20 @@ static enum err write_assignee(struct script *s)
         return script_done(s);
     }
     TRY(err);
-    SET_BODY(&st->body, assignee, arena_copy(s->arena, account.username));
-    SET_BODY(&st->body, assignee_id, id);
+    BODY_SET(&st->body, assignee, arena_copy(s->arena, account.username));
+    BODY_SET(&st->body, assignee_id, id);
     return OK;
 }
 
 static enum err create_command(struct script *s)
 {
-    struct write_state *st = s->state;
-    SET_BODY(&st->body, public, true); /* upstream everybody sees every task */
+    struct task_write *st = s->state;
+    BODY_SET(&st->body, public, true); /* upstream everybody sees every task */
     if (st->body.title.len == 0) {
-        SET_BODY(&st->body, title, BYTES_LIT("untitled"));
+        BODY_SET(&st->body, title, BYTES_LIT("untitled"));
     }
     st->body.set.null = 0;
-    script_command(s, KIND_REMINDERS, DO_CREATE, address_of_account(&s->caller.account), &st->body, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_CREATE, address_of_account(&s->caller.account), &st->body, true);
     return OK;
 }
 
@@ -347,7 +347,7 @@ static enum err no_task(struct script *s)
 static enum err change_find(struct script *s)
 {
     const struct facade_in *in = s->in;
-    struct write_state *st = s->state;
+    struct task_write *st = s->state;
     if (!foreign_hex_parse(in->params[0], &st->least)) {
         tasks_cast_error(s->reply, "ObjectId", in->params[0], "_id");
         return script_done(s);
@@ -362,7 +362,7 @@ static enum err change_find(struct script *s)
 /* The actor of a task is its creator's account. */
 static enum err change_found(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct task_write *st = s->state;
     struct facade_look look;
     struct reminder r = {0};
     enum err err = find_task(facade_look(&look, s), st->least, &r);
@@ -371,7 +371,7 @@ static enum err change_found(struct script *s)
     }
     TRY(err);
     st->owner = r.owner;
-    SET_BODY(&st->body, id, r.id);
+    BODY_SET(&st->body, id, r.id);
     struct buf json = {0};
     err = tasks_add_task(NULL, &json, NULL, &r, false);
     st->before = arena_copy(s->arena, buf_bytes(&json));
@@ -381,23 +381,23 @@ static enum err change_found(struct script *s)
 
 static enum err change_command(struct script *s)
 {
-    struct write_state *st = s->state;
-    script_command(s, KIND_REMINDERS, DO_PATCH, address_of_account(&st->owner), &st->body, true);
+    struct task_write *st = s->state;
+    script_command(s, KIND_REMINDERS, REMINDER_DO_PATCH, address_of_account(&st->owner), &st->body, true);
     return OK;
 }
 
 static enum err delete_command(struct script *s)
 {
-    struct write_state *st = s->state;
-    FIELD_SET(id_in, &st->gone, struct id_in, id, st->body.id);
-    FIELD_SET(id_in, &st->gone, struct id_in, of_tasks, true);
-    script_command(s, KIND_REMINDERS, DO_DELETE, address_of_account(&st->owner), &st->gone, true);
+    struct task_write *st = s->state;
+    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, st->body.id);
+    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, of_tasks, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_DELETE, address_of_account(&st->owner), &st->gone, true);
     return OK;
 }
 
 static enum err delete_answer(struct script *s)
 {
-    struct write_state *st = s->state;
+    struct task_write *st = s->state;
     answer_raw(facade_json(s->reply, 200), NULL, st->before);
     return OK;
 }
@@ -508,7 +508,7 @@ static void fail(const struct facade_failure *why, struct reply *reply)
             .state_size = sizeof(struct tasks_entry) \
         }                                            \
     }
-#define STATE sizeof(struct write_state)
+#define STATE sizeof(struct task_write)
 
 static const struct facade_route routes[] = {
     ENTRY("/users/signup", "signup", tasks_signup_steps),

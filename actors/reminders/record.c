@@ -1,4 +1,5 @@
 #include "actors/reminders/record.h"
+#include "actors/reminders/feed.h"
 
 #include "node/limits.h"
 
@@ -33,8 +34,33 @@ enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, st
     return field_unpack(reminder_fields, *out_packed, out);
 }
 
+struct due_key due_key(int64_t armed_at, struct id id)
+{
+    struct due_key key = {{0}};
+    uint64_t biased = (uint64_t)armed_at ^ 1ULL << 63; /* before 1970 comes first */
+    for (int i = 0; i < 8; i++) {
+        key.b[i] = (uint8_t)(biased >> (56 - 8 * i));
+    }
+    memcpy(key.b + 8, id.b, sizeof id.b);
+    return key;
+}
+
+int64_t due_key_time(struct bytes key)
+{
+    return (int64_t)(key_u64(key) ^ 1ULL << 63);
+}
+
+struct id due_key_id(struct bytes key)
+{
+    struct id id;
+    CHECK(key.len >= 8 + sizeof id.b);
+    memcpy(id.b, key.ptr + 8, sizeof id.b);
+    return id;
+}
+
 enum err reminder_index(struct rows *rows, const struct reminder *r)
 {
+    struct due_key due = due_key(r->armed_at, r->id);
     struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
     TRY(rows_put(rows, TABLE_MINE, id_pair_bytes(&mine), BYTES_NONE));
     if (r->public) {
@@ -43,11 +69,15 @@ enum err reminder_index(struct rows *rows, const struct reminder *r)
     if (!id_is_none(r->assignee_id)) {
         TRY(rows_put(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), BYTES_NONE));
     }
+    if (REMINDER_HAS(r, armed_at)) {
+        TRY(rows_put(rows, TABLE_DUE, due_key_bytes(&due), BYTES_NONE));
+    }
     return OK;
 }
 
 enum err reminder_unindex(struct rows *rows, const struct reminder *r)
 {
+    struct due_key due = due_key(r->armed_at, r->id);
     struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
     TRY(rows_del(rows, TABLE_MINE, id_pair_bytes(&mine)));
     if (r->public) {
@@ -55,6 +85,9 @@ enum err reminder_unindex(struct rows *rows, const struct reminder *r)
     }
     if (!id_is_none(r->assignee_id)) {
         TRY(rows_del(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned)));
+    }
+    if (REMINDER_HAS(r, armed_at)) {
+        TRY(rows_del(rows, TABLE_DUE, due_key_bytes(&due)));
     }
     return OK;
 }
@@ -64,12 +97,15 @@ enum err reminder_unindex(struct rows *rows, const struct reminder *r)
 static enum err check_record(struct rows *rows, const struct reminder *r, uint64_t *out_indexes)
 {
     struct id_pair mine = id_pair(r->owner, r->id), assigned = id_pair(r->assignee_id, r->id);
+    struct due_key due = due_key(r->armed_at, r->id);
     struct bytes value;
+    bool armed = REMINDER_HAS(r, armed_at), rings = REMINDER_HAS(r, due_at) && !r->completed;
     bool indexed =
         rows_get(rows, TABLE_MINE, id_pair_bytes(&mine), &value) == OK &&
         (rows_get(rows, TABLE_PUBLIC, id_bytes(&r->id), &value) == OK) == r->public &&
-        (rows_get(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), &value) == OK) == !id_is_none(r->assignee_id);
-    *out_indexes += 1U + r->public + !id_is_none(r->assignee_id);
+        (rows_get(rows, TABLE_ASSIGNED, id_pair_bytes(&assigned), &value) == OK) == !id_is_none(r->assignee_id) &&
+        (rows_get(rows, TABLE_DUE, due_key_bytes(&due), &value) == OK) == armed && (rings || !armed);
+    *out_indexes += 1U + r->public + !id_is_none(r->assignee_id) + armed;
     return indexed && r->completed == (r->status == DONE) ? OK : ERR_CORRUPT;
 }
 
@@ -95,8 +131,8 @@ enum err reminders_check(struct rows *rows, struct arena *arena)
         TRY(check_record(rows, &r, &indexes));
     }
     uint64_t found = count_rows(rows, TABLE_MINE, arena) + count_rows(rows, TABLE_PUBLIC, arena) +
-                     count_rows(rows, TABLE_ASSIGNED, arena);
-    return found == indexes ? OK : ERR_CORRUPT;
+                     count_rows(rows, TABLE_ASSIGNED, arena) + count_rows(rows, TABLE_DUE, arena);
+    return found == indexes ? feed_check(rows, arena) : ERR_CORRUPT;
 }
 
 /* ---- mending: the indexes are made anew from the records ---- */
@@ -125,6 +161,7 @@ enum err reminders_mend(struct rows *rows)
     TRY(erase_table(rows, TABLE_MINE));
     TRY(erase_table(rows, TABLE_PUBLIC));
     TRY(erase_table(rows, TABLE_ASSIGNED));
+    TRY(erase_table(rows, TABLE_DUE));
     while ((err = rows_ceil(rows, TABLE_REMINDER, from, &key, &value)) == OK) {
         struct reminder r = {0};
         TRY(field_unpack(reminder_fields, value, &r));

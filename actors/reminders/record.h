@@ -31,6 +31,19 @@ extern const struct field reminder_fields[];
 
 #define SET(r, member, value) FIELD_SET(reminder_fields, r, struct reminder, member, value)
 #define CLEAR(r, member) FIELD_CLEAR(reminder_fields, r, struct reminder, member)
+#define REMINDER_HAS(r, member) FIELD_HAS(reminder_fields, r, struct reminder, member)
+
+/* A key of TABLE_DUE: armed_at, so that byte order is time order | id; the last byte is for keys right behind. */
+struct due_key {
+    uint8_t b[8 + sizeof(struct id) + 1];
+};
+struct due_key due_key(int64_t armed_at, struct id id);
+static inline struct bytes due_key_bytes(const struct due_key *key)
+{
+    return bytes_of(key->b, sizeof key->b - 1);
+}
+int64_t due_key_time(struct bytes key);
+struct id due_key_id(struct bytes key);
 
 enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, struct bytes *out_packed) MUST_USE;
 /* The indexes: written and erased in one place each. */

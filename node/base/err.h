@@ -1,6 +1,7 @@
 /* Every expected failure of belfry: one list gives the C name, the HTTP status,
  * the stable `code` of the problem document (RFC 9457), its title and whether
- * the same request may succeed later. Codes are never renamed. */
+ * the same request may succeed later. Codes are never renamed; the numbers are in logs and between
+ * nodes, so new ones come last. */
 #ifndef BELFRY_BASE_ERR_H
 #define BELFRY_BASE_ERR_H
 
@@ -44,7 +45,8 @@
     X(ERR_IO, 500, "io", "Input or output failed", true)                                                           \
     X(ERR_CORRUPT, 500, "corrupt", "Stored data is damaged", false)                                                \
     X(ERR_QUARANTINED, 503, "quarantined", "Data is damaged here: only ?consistency=local reads of what is whole", \
-      false)
+      false)                                                                                                       \
+    X(ERR_TOO_MANY_STREAMS, 429, "too_many_streams", "The account has too many event streams open on this node", true)
 
 #define ERR_ENUM(name, status, code, title, retryable) name,
 enum err { OK = 0, ERR_LIST(ERR_ENUM) ERR_COUNT };

@@ -2,14 +2,8 @@
 
 enum { DAY_MS = 86400000 };
 
-struct civil {
-    int64_t year;
-    int month, day;
-};
-
-/* Days since 1970-01-01 of a proleptic Gregorian date, and back (Hinnant, "chrono-compatible
- * low-level date algorithms"). */
-static int64_t days_of(struct civil c)
+/* Hinnant, "chrono-compatible low-level date algorithms". */
+int64_t civil_days(struct civil c)
 {
     int64_t year = c.month <= 2 ? c.year - 1 : c.year;
     int64_t era = (year >= 0 ? year : year - 399) / 400;
@@ -19,7 +13,7 @@ static int64_t days_of(struct civil c)
     return era * 146097 + day_of_era - 719468;
 }
 
-static struct civil civil_of(int64_t days)
+struct civil civil_of(int64_t days)
 {
     days += 719468;
     int64_t era = (days >= 0 ? days : days - 146096) / 146097;
@@ -145,7 +139,7 @@ static bool take_offset(struct bytes text, size_t *at, int64_t *out_ms)
     return true;
 }
 
-static int month_days(struct civil c)
+int civil_month_days(struct civil c)
 {
     static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool leap = (c.year % 4 == 0 && c.year % 100 != 0) || c.year % 400 == 0;
@@ -163,7 +157,7 @@ static bool take_date(struct bytes text, size_t *at, struct civil *out)
         return false;
     }
     out->day = (int)take_digits(text, at, 2);
-    return out->year >= 0 && out->month >= 1 && out->month <= 12 && out->day >= 1 && out->day <= month_days(*out);
+    return out->year >= 0 && out->month >= 1 && out->month <= 12 && out->day >= 1 && out->day <= civil_month_days(*out);
 }
 
 static bool take_time(struct bytes text, size_t *at, int64_t *out_ms)
@@ -196,6 +190,6 @@ bool when_parse(struct bytes text, int64_t *out_ms)
         !take_offset(text, &at, &offset) || at != text.len) {
         return false;
     }
-    *out_ms = days_of(date) * DAY_MS + in_day - offset;
+    *out_ms = civil_days(date) * DAY_MS + in_day - offset;
     return *out_ms >= -62167219200000 && *out_ms <= 253402300799999;
 }

@@ -6,6 +6,15 @@
 
 enum { WHEN_TEXT_BYTES = 24 }; /* 2026-11-21T07:06:00.000Z */
 
+/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar, and back; any year. */
+struct civil {
+    int64_t year;
+    int month, day;
+};
+int64_t civil_days(struct civil date);
+struct civil civil_of(int64_t days);
+int civil_month_days(struct civil month);
+
 /* Years 0000 to 9999; writes 24 characters, no NUL. */
 void when_format(int64_t ms, char *out);
 /* Takes any RFC 3339 date-time (offsets, fractions; leap seconds count as :59.999). */

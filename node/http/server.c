@@ -8,18 +8,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "node/http/conn.h"
 #include "node/http/listen.h"
 
 enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
 enum { TURN_NS = 300 * 1000 }; /* what one turn gives to connections that send request upon request */
-
-/* A TCP socket, or the operator's Unix one. */
-union endpoint {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-};
 
 struct listener {
     struct list link;
@@ -29,37 +22,8 @@ struct listener {
     union endpoint uv;
 };
 
-/* PHASE_LINGER: the last answer is out, our side is closed; what still comes is read and thrown away,
- * so that the answer is not lost to a reset (RFC 9112 section 9.6). */
-enum conn_phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_BUSY, PHASE_SENDING, PHASE_LINGER };
-
-struct http_conn {
-    struct list link, waiting;
-    struct http_server *server;
-    union endpoint uv;
-    struct timer timer;
-    int64_t deadline_ms;
-    enum conn_phase phase;
-    bool local, closing, peer_done, close_after, linger, running, writing, reading;
-    uv_shutdown_t shutdown;
-    char remote[INET6_ADDRSTRLEN];
-    struct http_parser *parser;
-    struct http_request *request;
-    struct buf in;   /* must not move while a message is handled */
-    size_t held;     /* capacity of all buffers, as the server has counted it */
-    size_t at, used; /* where in it the message at hand starts, and how long it is */
-    struct buf more; /* what came while a message was handled */
-    struct buf out;  /* response bytes not yet given to the kernel */
-    struct buf sending;
-    uv_write_t write;
-    int64_t started_ns;
-    const void *serves;
-    void *data;
-};
-
 static void process(struct http_conn *conn);
 static void handle_bad(struct http_conn *conn, enum err err);
-static void resume_reading(struct http_conn *conn);
 
 static bool has_work(const struct http_conn *conn)
 {
@@ -109,7 +73,7 @@ static void conn_free(uv_handle_t *handle)
     free(conn);
 }
 
-static void conn_close(struct http_conn *conn)
+void http_conn_close(struct http_conn *conn)
 {
     if (conn->closing) {
         return;
@@ -117,7 +81,7 @@ static void conn_close(struct http_conn *conn)
     conn->closing = true;
     list_remove(&conn->waiting);
     timers_clear(&conn->server->worker->timers, &conn->timer);
-    if (conn->phase == PHASE_BUSY) {
+    if (conn->phase == PHASE_BUSY || conn->phase == PHASE_STREAM) {
         conn->server->handler.gone(conn->server->handler.ctx, conn);
     }
     uv_close(&conn->uv.handle, conn_free);
@@ -125,7 +89,7 @@ static void conn_close(struct http_conn *conn)
 
 /* ---- time-outs: the timer is moved only when it fires, so a busy connection costs nothing ---- */
 
-static void conn_deadline(struct http_conn *conn, enum conn_phase phase, int64_t in_ms)
+void http_conn_deadline(struct http_conn *conn, enum conn_phase phase, int64_t in_ms)
 {
     conn->phase = phase;
     conn->deadline_ms = conn->server->worker->now_ms + in_ms;
@@ -147,29 +111,28 @@ static void on_deadline(struct timer *timer)
     case PHASE_BODY: handle_bad(conn, ERR_REQUEST_TIMEOUT); return;
     case PHASE_IDLE:
     case PHASE_SENDING:
-    case PHASE_LINGER: conn_close(conn); return;
+    case PHASE_LINGER: http_conn_close(conn); return;
     case PHASE_BUSY: /* the handler has its own deadlines */
-        timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS);
-        return;
+    case PHASE_STREAM: timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS); return;
     }
 }
 
 /* ---- writing ---- */
 
-static void after_write(struct http_conn *conn)
+void http_conn_sent(struct http_conn *conn)
 {
     if (conn->linger && !conn->peer_done && uv_shutdown(&conn->shutdown, &conn->uv.stream, NULL) == 0) {
         conn->in.len = 0;
         conn->at = 0;
-        conn_deadline(conn, PHASE_LINGER, LINGER_MS);
+        http_conn_deadline(conn, PHASE_LINGER, LINGER_MS);
         timers_set(&conn->server->worker->timers, &conn->timer, conn->deadline_ms);
         return;
     }
     if (conn->close_after || (conn->peer_done && conn->in.len == 0 && conn->more.len == 0)) {
-        conn_close(conn);
+        http_conn_close(conn);
         return;
     }
-    conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+    http_conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
 }
 
 static void on_written(uv_write_t *write, int status)
@@ -181,28 +144,35 @@ static void on_written(uv_write_t *write, int status)
         return;
     }
     if (status != 0) {
-        conn_close(conn);
+        http_conn_close(conn);
+        return;
+    }
+    if (conn->phase == PHASE_STREAM) {
+        http_conn_flush(conn);
+        http_conn_bound(conn);
+        if (!conn->closing && !conn->writing) {
+            conn->server->handler.taken(conn->server->handler.ctx, conn);
+        }
         return;
     }
     if (conn->phase == PHASE_IDLE) {
-        conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+        http_conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
     }
     process(conn);
 }
 
 /* Who takes memory when there is no more for connections gets none: bodies that do not come to their end
  * and answers that nobody takes could otherwise use all there is. */
-static void bound_held(struct http_conn *conn)
+void http_conn_bound(struct http_conn *conn)
 {
     count_held(conn, conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap);
     if (conn->server->held > LIMIT_HELD_BYTES && conn->held > LIMIT_HELD_EACH && !conn->closing) {
         atomic_fetch_add_explicit(&conn->server->stats.refused, 1, memory_order_relaxed);
-        conn_close(conn);
+        http_conn_close(conn);
     }
 }
 
-/* Gives what is ready to the kernel; what it does not take is sent when it does. */
-static void flush(struct http_conn *conn)
+void http_conn_flush(struct http_conn *conn)
 {
     if (conn->out.len == 0 || conn->writing || conn->closing) {
         return;
@@ -210,7 +180,7 @@ static void flush(struct http_conn *conn)
     uv_buf_t buf = uv_buf_init((char *)conn->out.ptr, (unsigned)conn->out.len);
     int n = uv_try_write(&conn->uv.stream, &buf, 1);
     if (n < 0 && n != UV_EAGAIN) {
-        conn_close(conn);
+        http_conn_close(conn);
         return;
     }
     size_t sent = n > 0 ? (size_t)n : 0;
@@ -224,14 +194,14 @@ static void flush(struct http_conn *conn)
     conn->sending = conn->out;
     conn->out = (struct buf){0};
     conn->writing = true;
-    if (conn->phase == PHASE_IDLE || conn->phase == PHASE_SENDING) {
-        conn_deadline(conn, conn->phase, LIMIT_SEND_MS);
+    if (conn->phase == PHASE_IDLE || (conn->phase == PHASE_SENDING && conn->streamed == 0)) {
+        http_conn_deadline(conn, conn->phase, LIMIT_SEND_MS); /* a stream's end has a deadline of its own */
     }
     conn->write.data = conn;
     buf = uv_buf_init((char *)conn->sending.ptr, (unsigned)conn->sending.len);
     if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) != 0) {
         conn->writing = false;
-        conn_close(conn);
+        http_conn_close(conn);
     }
 }
 
@@ -290,7 +260,7 @@ static void wait_for_more(struct http_conn *conn)
 {
     bool body = http_parser_in_body(conn->parser);
     if (conn->phase == PHASE_IDLE || (body && conn->phase == PHASE_HEAD)) {
-        conn_deadline(conn, body ? PHASE_BODY : PHASE_HEAD, body ? LIMIT_BODY_MS : LIMIT_HEAD_MS);
+        http_conn_deadline(conn, body ? PHASE_BODY : PHASE_HEAD, body ? LIMIT_BODY_MS : LIMIT_HEAD_MS);
     }
 }
 
@@ -346,21 +316,21 @@ static void process(struct http_conn *conn)
     bool again = true, first = true;
     while (again) {
         again = handle_batch(conn, &first);
-        flush(conn);
+        http_conn_flush(conn);
         again = again && !conn->closing && !conn->writing;
     }
     conn->running = false;
     if (!conn->closing && conn->phase == PHASE_SENDING && !conn->writing) {
-        after_write(conn);
+        http_conn_sent(conn);
     }
     if (conn->in.len == 0) {
         give_buf(&conn->in, &conn->server->spare_in, KEEP_IN_BYTES);
     }
-    bound_held(conn);
-    resume_reading(conn);
+    http_conn_bound(conn);
+    http_conn_read(conn);
     bool idle = conn->phase == PHASE_IDLE && !conn->writing && conn->in.len == 0;
     if ((conn->server->draining && idle) || (conn->peer_done && !has_work(conn))) {
-        conn_close(conn);
+        http_conn_close(conn);
     }
 }
 
@@ -379,7 +349,7 @@ static void turn_end(struct worker *worker, struct turn_hook *hook)
     }
 }
 
-static void add_head(struct http_conn *conn, const struct http_reply *reply)
+void http_conn_head(struct http_conn *conn, const struct http_reply *reply, bool streams)
 {
     struct buf *out = &conn->out;
     take_buf(out, &conn->server->spare_out);
@@ -393,7 +363,9 @@ static void add_head(struct http_conn *conn, const struct http_reply *reply)
         buf_add_lit(out, "\r\nContent-Type: ");
         buf_add_bytes(out, reply->type);
     }
-    if (reply->status != 204 && reply->status != 304) {
+    if (streams && !conn->request->http10) {
+        buf_add_lit(out, "\r\nTransfer-Encoding: chunked");
+    } else if (!streams && reply->status != 204 && reply->status != 304) {
         buf_add_lit(out, "\r\nContent-Length: ");
         buf_add_u64(out, reply->body.len);
     }
@@ -412,7 +384,7 @@ void http_reply(struct http_conn *conn, const struct http_reply *reply)
 {
     CHECK(conn->phase == PHASE_BUSY && !conn->closing);
     conn->close_after = conn->close_after || reply->close || conn->server->draining;
-    add_head(conn, reply);
+    http_conn_head(conn, reply, reply->streams);
     if (conn->request->method != METHOD_HEAD && reply->status != 204 && reply->status != 304) {
         buf_add_bytes(&conn->out, reply->body);
     }
@@ -422,7 +394,7 @@ void http_reply(struct http_conn *conn, const struct http_reply *reply)
     } else {
         conn->phase = PHASE_IDLE;
         message_end(conn);
-        conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
+        http_conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
     }
     if (!conn->running) {
         process(conn);
@@ -448,14 +420,18 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (n < 0) {
         conn->peer_done = true;
         (void)uv_read_stop(stream);
-        /* A client may close its sending side and still wait for the answer. */
-        if (n != UV_EOF || !has_work(conn)) {
-            conn_close(conn);
+        /* A client may close its sending side and still wait for the answer; a stream has no end it could wait for. */
+        if (n != UV_EOF || !has_work(conn) || conn->phase == PHASE_STREAM) {
+            http_conn_close(conn);
         }
         return;
     }
     atomic_fetch_add_explicit(&conn->server->stats.bytes_in, (uint64_t)n, memory_order_relaxed);
     if (conn->phase == PHASE_LINGER) {
+        return;
+    }
+    if (conn->phase == PHASE_STREAM) {
+        http_stream_ignore(conn, (size_t)n);
         return;
     }
     bool handling = conn->phase == PHASE_BUSY || conn->phase == PHASE_SENDING;
@@ -469,16 +445,17 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         conn->reading = false;
     }
     if (handling || !list_empty(&conn->waiting)) {
-        bound_held(conn);
+        http_conn_bound(conn);
         return;
     }
     process(conn);
 }
 
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
-static void resume_reading(struct http_conn *conn)
+void http_conn_read(struct http_conn *conn)
 {
-    if (!conn->reading && !conn->closing && !conn->peer_done && conn->phase < PHASE_BUSY && !has_work(conn)) {
+    bool may = (conn->phase < PHASE_BUSY && !has_work(conn)) || conn->phase == PHASE_STREAM;
+    if (!conn->reading && !conn->closing && !conn->peer_done && may) {
         conn->reading = true;
         (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
     }
@@ -532,16 +509,16 @@ static void on_connection(uv_stream_t *stream, int status)
     bool full = !conn->local && (open > server->max_connections || no_file_to_spare(conn));
     if (!accepted || full || server->draining) {
         atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
-        conn_close(conn);
+        http_conn_close(conn);
         return;
     }
     atomic_fetch_add_explicit(&server->stats.accepted, 1, memory_order_relaxed);
     name_peer(conn);
     server->worker->now_ms = clock_boot_ms(server->worker->clock);
-    conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
+    http_conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
     conn->reading = true;
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
-        conn_close(conn);
+        http_conn_close(conn);
     }
 }
 
@@ -623,7 +600,7 @@ void http_server_drain(struct http_server *server)
         struct http_conn *conn = container_of(link, struct http_conn, link);
         next = link->next;
         if (conn->phase == PHASE_IDLE && !has_work(conn)) {
-            conn_close(conn);
+            http_conn_close(conn);
         }
     }
 }
@@ -636,7 +613,7 @@ void http_server_close(struct http_server *server)
     struct list *next;
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         next = link->next;
-        conn_close(container_of(link, struct http_conn, link));
+        http_conn_close(container_of(link, struct http_conn, link));
     }
 }
 

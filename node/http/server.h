@@ -19,6 +19,8 @@ struct http_handler {
     void (*bad)(void *ctx, struct http_conn *conn, struct http_request *request, enum err err);
     /* The connection went away while its request was not yet answered: never answer it. */
     void (*gone)(void *ctx, struct http_conn *conn);
+    /* A stream's client has taken all that was written. NULL for who never streams. */
+    void (*taken)(void *ctx, struct http_conn *conn);
     void *ctx;
 };
 
@@ -44,6 +46,7 @@ struct http_reply {
     struct bytes headers; /* further header lines, each ended by CRLF */
     struct bytes body;
     bool close;
+    bool streams; /* to HEAD: the body would be a stream, and has no length */
 };
 
 /* Before the worker's other hooks are added: what requests leave for the turn's end is then done. */
@@ -62,6 +65,23 @@ void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server);
 
 void http_reply(struct http_conn *conn, const struct http_reply *reply);
+
+/* ---- an answer that goes on, instead of http_reply; not for HEAD ---- */
+
+/* Its head, and its first bytes. From then on the connection has no deadlines but the handler's, what the
+ * client sends is thrown away, and when it closes its side it is gone. */
+void http_stream_begin(struct http_conn *conn, const struct http_reply *reply);
+/* Appends; nothing is sent before the flush. */
+void http_stream_write(struct http_conn *conn, struct bytes bytes);
+/* False: the connection is closed, and the handler was told that it is gone. */
+bool http_stream_flush(struct http_conn *conn) MUST_USE;
+/* Bytes written that are kept in memory, because the kernel has not taken all of them; and those it has, ever. */
+size_t http_stream_pending(const struct http_conn *conn);
+uint64_t http_stream_taken(const struct http_conn *conn);
+/* The end. What is pending is sent if the client takes it within that time. The handler has nothing to do
+ * with the connection any more. */
+void http_stream_end(struct http_conn *conn, int64_t within_ms);
+
 /* The handler's own state of the present request. */
 void http_conn_set_data(struct http_conn *conn, void *data);
 void *http_conn_data(const struct http_conn *conn);

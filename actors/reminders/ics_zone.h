@@ -1,0 +1,15 @@
+/* The VTIMEZONE of a zone, from the tz database. */
+#ifndef BELFRY_ACTORS_REMINDERS_ICS_ZONE_H
+#define BELFRY_ACTORS_REMINDERS_ICS_ZONE_H
+
+#include <libical/ical.h>
+
+#include "actors/reminders/zone.h"
+
+/* Holds from `from` on; where the zone has no rule for the future that iCalendar can say, up to 30 years behind now. */
+icalcomponent *ics_zone(const struct zone *zone, const char *name, int64_t from, int64_t now);
+
+/* A local time without zone, or with utc in UTC. */
+struct icaltimetype ics_time(int64_t seconds, bool utc);
+
+#endif
