@@ -83,15 +83,15 @@ static void put_account(struct world *world, struct id id, const char *name, con
 
 static struct id put_task(struct world *world)
 {
-    struct body in = {0};
+    struct reminder_body in = {0};
     struct reply reply = {0};
     struct reminder r = {0};
-    FIELD_SET(create_in, &in, struct body, title, BYTES_LIT("a \"task\""));
-    FIELD_SET(create_in, &in, struct body, public, true);
-    FIELD_SET(create_in, &in, struct body, of_tasks, true);
-    FIELD_SET(create_in, &in, struct body, assignee, BYTES_LIT("ben"));
-    FIELD_SET(create_in, &in, struct body, assignee_id, ben);
-    CHECK(apply(world, &reminders_kind, DO_CREATE, id_bytes(&ann), ann, &in, &reply) == OK);
+    FIELD_SET(reminder_create_in, &in, struct reminder_body, title, BYTES_LIT("a \"task\""));
+    FIELD_SET(reminder_create_in, &in, struct reminder_body, public, true);
+    FIELD_SET(reminder_create_in, &in, struct reminder_body, of_tasks, true);
+    FIELD_SET(reminder_create_in, &in, struct reminder_body, assignee, BYTES_LIT("ben"));
+    FIELD_SET(reminder_create_in, &in, struct reminder_body, assignee_id, ben);
+    CHECK(apply(world, &reminders_kind, REMINDER_DO_CREATE, id_bytes(&ann), ann, &in, &reply) == OK);
     CHECK(field_unpack(reminder_fields, buf_bytes(&reply.body), &r) == OK);
     struct id id = r.id;
     reply_close(&reply);
