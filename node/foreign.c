@@ -1,5 +1,7 @@
 #include "node/foreign.h"
 
+#include "node/decode.h"
+
 /* ---- routes ---- */
 
 static struct bytes without_slash(const struct facade *facade, struct bytes path)
@@ -76,13 +78,6 @@ struct bytes foreign_token(const struct facade *facade, const struct http_reques
 
 /* ---- bodies ---- */
 
-static bool is_media_type(struct bytes header, const char *type)
-{
-    const uint8_t *semicolon = header.len == 0 ? NULL : memchr(header.ptr, ';', header.len);
-    size_t len = semicolon == NULL ? header.len : (size_t)(semicolon - header.ptr);
-    return bytes_is_nocase(bytes_trim(bytes_of(header.ptr, len)), type);
-}
-
 static enum err decode_body(const struct facade *facade, const struct http_request *http, struct arena *arena,
                             struct form *out, const char **out_why)
 {
@@ -93,10 +88,10 @@ static enum err decode_body(const struct facade *facade, const struct http_reque
     if (http->body.len == 0) {
         return OK;
     }
-    if (is_media_type(type, "application/json")) {
+    if (decode_is_media_type(type, "application/json")) {
         return form_decode_json(http->body, arena, out, out_why);
     }
-    if (is_media_type(type, "application/x-www-form-urlencoded")) {
+    if (decode_is_media_type(type, "application/x-www-form-urlencoded")) {
         form_decode_urlencoded(http->body, arena, out);
         return OK;
     }

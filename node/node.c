@@ -37,6 +37,7 @@
 #include "node/request.h"
 #include "node/router.h"
 #include "node/streams.h"
+#include "node/turn_log.h"
 #include "node/upkeep.h"
 
 enum { TICK_MS = 10, HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
@@ -65,7 +66,7 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
     if (!list_empty(&batches)) {
         state_writer_submit(worker->node->state_writer, &batches);
     }
-    node_worker_flush_log(worker);
+    turn_log_flush(worker);
     forward_turn_end(worker);
     peer_net_flush(&worker->peers);
     if (worker->reader_seq != 0) {
@@ -598,7 +599,7 @@ static void free_node(struct node *node)
     }
     for (unsigned w = 0; w < node->workers_len; w++) {
         struct node_worker *worker = &node->workers[w];
-        node_worker_drop_log(worker);
+        turn_log_drop(worker);
         forward_close(worker);
         computes_close(worker);
         streams_free(worker->streams);

@@ -13,104 +13,18 @@
 #include "node/metrics.h"
 #include "node/peers.h"
 #include "node/streams.h"
+#include "node/turn_log.h"
 
 enum { PROPOSALS = LIMIT_INFLIGHT_ENTRIES + 64 };
-
-/* ---- log batches: one a worker and turn, records of all its groups ---- */
-
-struct node_batch {
-    struct log_batch batch;
-    struct message message;
-    struct node_worker *worker;
-    enum err err;
-    struct {
-        struct partition *partition;
-        uint64_t number;
-    } * marks; /* the newest write of each group in the batch */
-    size_t marks_len, marks_cap;
-};
-
-static void batch_synced(struct worker *base, struct message *message)
-{
-    struct node_batch *batch = container_of(message, struct node_batch, message);
-    struct node_worker *worker = node_worker_of(base);
-    if (batch->err != OK) {
-        atomic_store(&worker->node->log_failed, true);
-        log_text(worker->node->log, LOG_ERROR, "the log cannot be written: read-only", "%s", err_code(batch->err));
-    }
-    for (size_t i = 0; i < batch->marks_len && batch->err == OK; i++) {
-        group_synced(batch->marks[i].partition->group, batch->marks[i].number, clock_boot_ns(worker->node->clock));
-        partition_publish(batch->marks[i].partition);
-    }
-    free(batch->marks);
-    free(batch->batch.records);
-    free(batch);
-}
-
-/* On the log writer's thread. */
-static void batch_done(struct log_batch *log_batch, enum err err)
-{
-    struct node_batch *batch = container_of(log_batch, struct node_batch, batch);
-    batch->err = err;
-    worker_post(&batch->worker->worker, &batch->message);
-}
-
-static struct node_batch *batch_of(struct node_worker *worker)
-{
-    if (worker->batch == NULL) {
-        struct node_batch *batch = mem_zalloc(sizeof *batch);
-        batch->worker = worker;
-        batch->message.run = batch_synced;
-        batch->batch.done = batch_done;
-        worker->batch = &batch->batch;
-    }
-    return container_of(worker->batch, struct node_batch, batch);
-}
-
-static void batch_mark(struct node_batch *batch, struct partition *partition, uint64_t number)
-{
-    if (batch->marks_len > 0 && batch->marks[batch->marks_len - 1].partition == partition) {
-        batch->marks[batch->marks_len - 1].number = number;
-        return;
-    }
-    if (batch->marks_len == batch->marks_cap) {
-        batch->marks_cap = batch->marks_cap == 0 ? 4 : batch->marks_cap * 2;
-        batch->marks = mem_realloc(batch->marks, batch->marks_cap * sizeof *batch->marks);
-    }
-    batch->marks[batch->marks_len].partition = partition;
-    batch->marks[batch->marks_len++].number = number;
-}
-
-void node_worker_drop_log(struct node_worker *worker)
-{
-    if (worker->batch != NULL) {
-        struct node_batch *batch = container_of(worker->batch, struct node_batch, batch);
-        worker->batch = NULL;
-        free(batch->marks);
-        free(batch->batch.records);
-        free(batch);
-    }
-}
-
-void node_worker_flush_log(struct node_worker *worker)
-{
-    if (worker->batch != NULL) {
-        struct log_batch *batch = worker->batch;
-        worker->batch = NULL;
-        log_writer_submit(worker->node->log_writer, batch);
-    }
-}
 
 /* ---- what the group asks for ---- */
 
 static void on_hard_state(void *ctx, struct group *group, uint64_t term, uint64_t vote)
 {
     struct partition *partition = ctx;
-    struct node_batch *batch = batch_of(partition->home);
     struct segment_record record = {
         .type = RECORD_HARD_STATE, .group = (uint16_t)partition->number, .term = term, .index = vote};
-    log_batch_add(&batch->batch, &record);
-    batch_mark(batch, partition, group_writes(group));
+    turn_log_add(partition, &record, group_writes(group));
 }
 
 static void note_stamp(struct partition *partition, const struct group_entry *entry)
@@ -126,15 +40,13 @@ static void on_append(void *ctx, struct group *group, const struct group_entry *
 {
     struct partition *partition = ctx;
     note_stamp(partition, entry);
-    struct node_batch *batch = batch_of(partition->home);
     struct segment_record record = {.type = RECORD_ENTRY,
                                     .kind = entry->kind,
                                     .group = (uint16_t)partition->number,
                                     .index = entry->index,
                                     .term = entry->term,
                                     .payload = entry->payload};
-    log_batch_add(&batch->batch, &record);
-    batch_mark(batch, partition, group_writes(group));
+    turn_log_add(partition, &record, group_writes(group));
 }
 
 struct node_apply {
@@ -306,11 +218,9 @@ void partition_send_entries(struct partition *partition, struct group_message me
 static void on_restart(void *ctx, struct group *group, uint64_t index, uint64_t term)
 {
     struct partition *partition = ctx;
-    struct node_batch *batch = batch_of(partition->home);
     struct segment_record record = {
         .type = RECORD_LAST, .group = (uint16_t)partition->number, .index = index, .term = term};
-    log_batch_add(&batch->batch, &record);
-    batch_mark(batch, partition, group_writes(group));
+    turn_log_add(partition, &record, group_writes(group));
 }
 
 static void on_send(void *ctx, struct group *group, const struct group_message *message)

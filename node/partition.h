@@ -94,11 +94,6 @@ void partition_turn_end(struct partition *partition, struct list *batches);
 void partition_tick(struct partition *partition);
 /* Writes the published numbers. */
 void partition_publish(struct partition *partition);
-/* Hands the turn's log batch to the log writer. */
-void node_worker_flush_log(struct node_worker *worker);
-/* After the last turn: what a late message still wanted written is not, and nobody was told that it is. */
-void node_worker_drop_log(struct node_worker *worker);
-
 /* The index a linearizable read must have seen applied. With several replicas it is what is committed
  * now. A sole replica acknowledges what it has applied, and nobody else shows more: what was in the log
  * at its start is enough, and reads go on while a full disk holds up the state writer. UINT64_MAX: this

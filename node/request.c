@@ -8,6 +8,7 @@
 #include "node/call.h"
 #include "node/cors.h"
 #include "node/damage.h"
+#include "node/decode.h"
 #include "node/etag.h"
 #include "node/flow.h"
 #include "node/foreign.h"
@@ -178,21 +179,14 @@ static enum flow_next request_admit(struct flow *flow)
 
 /* ---- decode ---- */
 
-static bool is_media_type(struct bytes header, const char *type)
-{
-    const uint8_t *semicolon = header.len == 0 ? NULL : memchr(header.ptr, ';', header.len);
-    size_t len = semicolon == NULL ? header.len : (size_t)(semicolon - header.ptr);
-    return bytes_is_nocase(bytes_trim(bytes_of(header.ptr, len)), type);
-}
-
 static enum err decode_body(struct request *request, const struct op *op)
 {
     struct bytes type = http_header(request->http, "content-type");
     if (request->http->body.len == 0) {
         return OK;
     }
-    if (!is_media_type(type, "application/json") &&
-        !((op->flags & OP_MERGE_PATCH) != 0 && is_media_type(type, "application/merge-patch+json"))) {
+    if (!decode_is_media_type(type, "application/json") &&
+        !((op->flags & OP_MERGE_PATCH) != 0 && decode_is_media_type(type, "application/merge-patch+json"))) {
         return ERR_UNSUPPORTED_MEDIA_TYPE;
     }
     static const struct field none[] = {FIELDS_END};
@@ -229,38 +223,6 @@ static enum err decode_idempotency(struct request *request, const struct op *op)
     return OK;
 }
 
-/* ?consistency= is every read's: local is this replica as it is, without asking whether it is fresh. */
-static struct bytes without_consistency(struct request *request, enum err *out_err)
-{
-    struct bytes query = request->http->query;
-    struct buf rest = {0};
-    *out_err = OK;
-    if (query.len == 0 || memmem(query.ptr, query.len, "consistency=", 12) == NULL) {
-        return query;
-    }
-    while (query.len > 0) {
-        const uint8_t *amp = memchr(query.ptr, '&', query.len);
-        size_t len = amp == NULL ? query.len : (size_t)(amp - query.ptr);
-        struct bytes pair = bytes_of(query.ptr, len);
-        if (bytes_start_with(pair, BYTES_LIT("consistency="))) {
-            struct bytes value = bytes_of(pair.ptr + 12, pair.len - 12);
-            request->call.local = bytes_is(value, "local");
-            if (!request->call.local && !bytes_is(value, "linearizable")) {
-                field_errors_add(&request->errors, &request->arena, "?consistency", "not_a_choice",
-                                 "linearizable or local");
-                *out_err = ERR_INVALID_FIELDS;
-            }
-        } else {
-            buf_add_bytes(&rest, pair);
-            buf_add_char(&rest, '&');
-        }
-        query = bytes_of(query.ptr + len + (amp != NULL), query.len - len - (amp != NULL));
-    }
-    struct bytes out = arena_copy(&request->arena, buf_bytes(&rest));
-    buf_free(&rest);
-    return out;
-}
-
 /* A stream that was cut off: the client's query is the old one, its header says how far it came. */
 static enum err decode_last_event(struct request *request, const struct op *op)
 {
@@ -273,12 +235,12 @@ static enum err decode_last_event(struct request *request, const struct op *op)
 static enum err decode(struct request *request, const struct op *op)
 {
     static const struct field none[] = {FIELDS_END};
-    enum err consistency = OK;
     const struct field *fields = op->in != NULL ? op->in : none;
     request->in = arena_zalloc(&request->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
-    struct bytes query = op->type == OP_QUERY || op->method == METHOD_GET ? without_consistency(request, &consistency)
-                                                                          : request->http->query;
-    TRY(consistency);
+    struct bytes query = request->http->query;
+    if (op->type == OP_QUERY || op->method == METHOD_GET) {
+        TRY(decode_consistency(&query, &request->arena, &request->call.local, &request->errors));
+    }
     TRY(decode_path(request, op));
     TRY(field_decode_query(fields, query, &request->arena, request->in, &request->errors));
     TRY(decode_last_event(request, op));

@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-#include "actors/facades/answer.h"
 #include "actors/facades/foreign_id.h"
+#include "actors/facades/json_out.h"
 #include "actors/reminders/body.h"
 #include "actors/reminders/record.h"
 #include "node/base/text.h"
@@ -18,17 +18,17 @@ enum { LIST_BYTES = 8 * 1024 * 1024 }; /* a list ends behind so much */
 void remindme_say(struct reply *reply, int status, const char *member, const char *text)
 {
     struct buf *out = facade_json(reply, status);
-    answer_open(out, NULL, '{');
-    answer_text(out, member, bytes_str(text));
+    json_out_open(out, NULL, '{');
+    json_out_text(out, member, bytes_str(text));
     buf_add_char(out, '}');
 }
 
 void remindme_say_field(struct reply *reply, const char *field, const char *text)
 {
     struct buf *out = facade_json(reply, 400);
-    answer_open(out, NULL, '{');
-    answer_open(out, field, '[');
-    answer_text(out, NULL, bytes_str(text));
+    json_out_open(out, NULL, '{');
+    json_out_open(out, field, '[');
+    json_out_text(out, NULL, bytes_str(text));
     buf_add_lit(out, "]}");
 }
 
@@ -41,22 +41,22 @@ static void add_id(struct buf *out, struct id id)
 {
     uint64_t number = foreign_int(id);
     if (number == 0) {
-        answer_null(out, "id");
+        json_out_null(out, "id");
     } else {
-        answer_int(out, "id", (int64_t)number);
+        json_out_int(out, "id", (int64_t)number);
     }
 }
 
 static void add_reminder(struct buf *out, const struct reminder *r, int variant)
 {
-    answer_open(out, NULL, '{');
+    json_out_open(out, NULL, '{');
     add_id(out, r->id);
-    answer_text(out, "title", r->title);
-    answer_text(out, "content", r->content);
-    answer_bool(out, "completed", r->completed);
-    answer_time(out, time_names[variant], r->created_at);
-    answer_text(out, creator_names[variant], r->created_by);
-    answer_bool(out, "public", r->public);
+    json_out_text(out, "title", r->title);
+    json_out_text(out, "content", r->content);
+    json_out_bool(out, "completed", r->completed);
+    json_out_time(out, time_names[variant], r->created_at);
+    json_out_text(out, creator_names[variant], r->created_by);
+    json_out_bool(out, "public", r->public);
     buf_add_char(out, '}');
 }
 
@@ -72,7 +72,7 @@ static enum err list_query(struct look *look, const void *raw, struct reply *rep
     TRY(err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err);
     TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC, caller, FACADE_LIST, &ids));
     struct buf *out = facade_json(reply, 200);
-    answer_open(out, NULL, '[');
+    json_out_open(out, NULL, '[');
     for (size_t i = 0; i < ids.len && out->len < LIST_BYTES; i++) {
         struct reminder r = {0};
         struct bytes packed;
@@ -222,12 +222,12 @@ static enum err create_answer(struct script *s)
     struct reminder r = {0};
     TRY(field_unpack(reminder_fields, buf_bytes(&s->answer.body), &r));
     struct buf *out = facade_json(s->reply, 200);
-    answer_open(out, NULL, '{');
+    json_out_open(out, NULL, '{');
     add_id(out, r.id);
-    answer_text(out, "title", r.title);
-    answer_text(out, "content", r.content);
-    answer_text(out, creator_names[in->route->variant], r.created_by);
-    answer_bool(out, "public", r.public);
+    json_out_text(out, "title", r.title);
+    json_out_text(out, "content", r.content);
+    json_out_text(out, creator_names[in->route->variant], r.created_by);
+    json_out_bool(out, "public", r.public);
     buf_add_char(out, '}');
     return OK;
 }

@@ -1,8 +1,8 @@
 /* Users of remindme are accounts as /v1 makes them: unique username and email. The cookie holds the token. */
 #include <stdio.h>
 
-#include "actors/facades/answer.h"
 #include "actors/facades/foreign_id.h"
+#include "actors/facades/json_out.h"
 #include "actors/facades/remindme.h"
 #include "node/base/text.h"
 #include "node/limits.h"
@@ -16,17 +16,17 @@ _Static_assert(TOKEN_S <= LIMIT_FOREIGN_TOKEN_S, "revocations are kept as long a
 static enum err answer_token(struct script *s, const struct account *account, int64_t stamp_ms)
 {
     struct buf more = {0}, token = {0};
-    answer_text(&more, "username", account->username);
+    json_out_text(&more, "username", account->username);
     if (account->email.len > 0) {
-        answer_text(&more, "email", account->email);
+        json_out_text(&more, "email", account->email);
     }
     buf_add_char(&more, ',');
     struct foreign_claims claims = {"remindme", account->id, stamp_ms, TOKEN_S, buf_bytes(&more)};
     enum err err = s->services->sign_foreign(s, &claims, &token);
     if (err == OK) {
         struct buf *out = facade_json(s->reply, 200);
-        answer_open(out, NULL, '{');
-        answer_text(out, "jwt", buf_bytes(&token));
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "jwt", buf_bytes(&token));
         buf_add_char(out, '}');
         buf_add_lit(&s->reply->headers, "Set-Cookie: jwt=");
         buf_add_bytes(&s->reply->headers, buf_bytes(&token));
@@ -208,20 +208,20 @@ enum err remindme_me_query(struct look *look, const void *in, struct reply *repl
     enum err err = account_find(look->rows(look, id_partition(me)), me, &account);
     TRY(err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err);
     struct buf *out = facade_json(reply, 200);
-    answer_open(out, NULL, '{');
-    answer_int(out, "id", (int64_t)foreign_int_unordered(account.id));
-    answer_null(out, "last_login");
-    answer_bool(out, "is_superuser", account.role == 1);
-    answer_text(out, "username", account.username);
-    answer_text(out, "first_name", account.first_name);
-    answer_text(out, "last_name", account.last_name);
-    answer_bool(out, "is_staff", account.role == 1);
-    answer_bool(out, "is_active", true);
-    answer_time(out, "date_joined", account.created_at);
-    answer_text(out, "email", account.email);
-    answer_open(out, "groups", '[');
+    json_out_open(out, NULL, '{');
+    json_out_int(out, "id", (int64_t)foreign_int_unordered(account.id));
+    json_out_null(out, "last_login");
+    json_out_bool(out, "is_superuser", account.role == 1);
+    json_out_text(out, "username", account.username);
+    json_out_text(out, "first_name", account.first_name);
+    json_out_text(out, "last_name", account.last_name);
+    json_out_bool(out, "is_staff", account.role == 1);
+    json_out_bool(out, "is_active", true);
+    json_out_time(out, "date_joined", account.created_at);
+    json_out_text(out, "email", account.email);
+    json_out_open(out, "groups", '[');
     buf_add_char(out, ']');
-    answer_open(out, "user_permissions", '[');
+    json_out_open(out, "user_permissions", '[');
     buf_add_lit(out, "]}");
     return OK;
 }

@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 
-#include "actors/facades/answer.h"
 #include "actors/facades/foreign_id.h"
+#include "actors/facades/json_out.h"
 #include "actors/reminders/body.h"
 #include "node/base/text.h"
 #include "node/base/when.h"
@@ -16,32 +16,32 @@ void tasks_add_id(struct buf *out, const char *name, struct id id)
 {
     char hex[FOREIGN_HEX_BYTES];
     foreign_hex(id, hex);
-    answer_text(out, name, bytes_of(hex, sizeof hex));
+    json_out_text(out, name, bytes_of(hex, sizeof hex));
 }
 
 void tasks_error(struct reply *reply, int status, const char *error, const char *message)
 {
     struct buf *out = facade_json(reply, status);
-    answer_open(out, NULL, '{');
-    answer_text(out, "error", bytes_str(error));
-    answer_text(out, "message", bytes_str(message));
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "error", bytes_str(error));
+    json_out_text(out, "message", bytes_str(message));
     buf_add_char(out, '}');
 }
 
 static struct buf *open_error(struct reply *reply, const char *name)
 {
     struct buf *out = facade_json(reply, 500);
-    answer_open(out, NULL, '{');
-    answer_open(out, "error", '{');
-    answer_text(out, "name", bytes_str(name));
+    json_out_open(out, NULL, '{');
+    json_out_open(out, "error", '{');
+    json_out_text(out, "name", bytes_str(name));
     return out;
 }
 
 static void close_error(struct buf *out, struct bytes message)
 {
-    answer_text(out, "message", message);
+    json_out_text(out, "message", message);
     buf_add_char(out, '}');
-    answer_text(out, "message", BYTES_LIT("Internal server error"));
+    json_out_text(out, "message", BYTES_LIT("Internal server error"));
     buf_add_char(out, '}');
 }
 
@@ -54,10 +54,10 @@ void tasks_cast_error(struct reply *reply, const char *kind, struct bytes value,
     buf_printf(&message, "Cast to %s failed for value ", kind);
     buf_add_bytes(&message, buf_bytes(&quoted));
     buf_printf(&message, " at path \"%s\"", path);
-    answer_text(out, "stringValue", buf_bytes(&quoted));
-    answer_text(out, "kind", bytes_str(kind));
-    answer_text(out, "value", value);
-    answer_text(out, "path", bytes_str(path));
+    json_out_text(out, "stringValue", buf_bytes(&quoted));
+    json_out_text(out, "kind", bytes_str(kind));
+    json_out_text(out, "value", value);
+    json_out_text(out, "path", bytes_str(path));
     close_error(out, buf_bytes(&message));
     buf_free(&message);
     buf_free(&quoted);
@@ -78,10 +78,10 @@ static const char *const statuses[] = {[TODO] = "to Do", [DOING] = "Doing", [DON
 enum err tasks_add_task(struct tasks_view *view, struct buf *out, const char *name, const struct reminder *r,
                         bool whole_user)
 {
-    answer_open(out, name, '{');
+    json_out_open(out, name, '{');
     tasks_add_id(out, "_id", r->id);
-    answer_text(out, "title", r->title);
-    answer_text(out, "status", bytes_str(statuses[r->status]));
+    json_out_text(out, "title", r->title);
+    json_out_text(out, "status", bytes_str(statuses[r->status]));
     if (!id_is_none(r->assignee_id)) {
         if (whole_user) {
             TRY(tasks_add_assignee(view, out, "assignedTo", r->assignee_id));
@@ -90,11 +90,11 @@ enum err tasks_add_task(struct tasks_view *view, struct buf *out, const char *na
         }
     }
     if (FIELD_HAS(reminder_fields, r, struct reminder, due_at)) {
-        answer_time(out, "deadline", r->due_at);
+        json_out_time(out, "deadline", r->due_at);
     }
-    answer_time(out, "createdAt", r->created_at);
-    answer_time(out, "updatedAt", r->updated_at);
-    answer_int(out, "__v", 0);
+    json_out_time(out, "createdAt", r->created_at);
+    json_out_time(out, "updatedAt", r->updated_at);
+    json_out_int(out, "__v", 0);
     buf_add_char(out, '}');
     return OK;
 }
@@ -109,7 +109,7 @@ static enum err list_query(struct look *look, const void *in, struct reply *repl
     TRY(tasks_view_open(look, &view));
     TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC | FACADE_ASSIGNED, look->caller.account, FACADE_LIST, &ids));
     struct buf *out = facade_json(reply, 200);
-    answer_open(out, NULL, '[');
+    json_out_open(out, NULL, '[');
     for (size_t i = ids.len; i > 0; i--) {
         struct reminder r = {0};
         struct bytes packed;
@@ -149,7 +149,7 @@ static enum err get_query(struct look *look, const void *raw, struct reply *repl
     enum err err = find_task(look, least, &r);
     struct buf *out = facade_json(reply, 200);
     if (err == ERR_NOT_FOUND) {
-        answer_null(out, NULL);
+        json_out_null(out, NULL);
         return OK;
     }
     TRY(err);
@@ -342,7 +342,7 @@ static enum err write_answer(struct script *s)
 
 static enum err no_task(struct script *s)
 {
-    answer_null(facade_json(s->reply, 200), NULL);
+    json_out_null(facade_json(s->reply, 200), NULL);
     return script_done(s);
 }
 
@@ -407,7 +407,7 @@ static enum err delete_command(struct script *s)
 static enum err delete_answer(struct script *s)
 {
     struct task_write *st = s->state;
-    answer_raw(facade_json(s->reply, 200), NULL, st->before);
+    json_out_raw(facade_json(s->reply, 200), NULL, st->before);
     return OK;
 }
 

@@ -1,8 +1,8 @@
 /* Users as the product knows them: no unique names, no validation; see actors/auth/alias.h. */
 #include <stdio.h>
 
-#include "actors/facades/answer.h"
 #include "actors/facades/foreign_id.h"
+#include "actors/facades/json_out.h"
 #include "actors/facades/tasks.h"
 #include "node/limits.h"
 
@@ -22,13 +22,13 @@ static void add_names(const struct tasks_view *view, struct buf *out, const stru
         email = own ? account->email : email;
     }
     if (name.len > 0) {
-        answer_text(out, "name", name);
+        json_out_text(out, "name", name);
     }
     if (email.len > 0) {
-        answer_text(out, "email", email);
+        json_out_text(out, "email", email);
     }
     if (username.len > 0) {
-        answer_text(out, "username", username);
+        json_out_text(out, "username", username);
     }
 }
 
@@ -53,18 +53,18 @@ static enum err add_tasks(struct tasks_view *view, struct buf *out, struct id ac
 enum err tasks_add_user(struct tasks_view *view, struct buf *out, const char *name, const struct account *account,
                         enum tasks_nesting tasks, unsigned limit)
 {
-    answer_open(out, name, '{');
-    answer_text(out, "role", account->role == 1 ? BYTES_LIT("Admin") : BYTES_LIT("worker"));
-    answer_open(out, "tasks", '[');
+    json_out_open(out, name, '{');
+    json_out_text(out, "role", account->role == 1 ? BYTES_LIT("Admin") : BYTES_LIT("worker"));
+    json_out_open(out, "tasks", '[');
     if (tasks != TASKS_NONE) {
         TRY(add_tasks(view, out, account->id, tasks == TASKS_WHOLE, limit));
     }
     buf_add_char(out, ']');
     tasks_add_id(out, "_id", account->id);
     add_names(view, out, account);
-    answer_time(out, "createdAt", account->created_at);
-    answer_time(out, "updatedAt", account->updated_at);
-    answer_int(out, "__v", 0);
+    json_out_time(out, "createdAt", account->created_at);
+    json_out_time(out, "updatedAt", account->updated_at);
+    json_out_int(out, "__v", 0);
     buf_add_char(out, '}');
     return OK;
 }
@@ -74,13 +74,13 @@ enum err tasks_add_assignee(struct tasks_view *view, struct buf *out, const char
     struct account account = {0};
     for (size_t i = 0; i < view->users_len; i++) {
         if (id_eq(view->users[i].id, id)) {
-            answer_raw(out, name, view->users[i].json);
+            json_out_raw(out, name, view->users[i].json);
             return OK;
         }
     }
     enum err err = account_find(view->look->rows(view->look, id_partition(id)), id, &account);
     if (err == ERR_NOT_FOUND) {
-        answer_null(out, name);
+        json_out_null(out, name);
         return OK;
     }
     TRY(err);
@@ -89,7 +89,7 @@ enum err tasks_add_assignee(struct tasks_view *view, struct buf *out, const char
     struct bytes text = arena_copy(view->look->arena, buf_bytes(&json));
     buf_free(&json);
     TRY(err);
-    answer_raw(out, name, text);
+    json_out_raw(out, name, text);
     if (view->users_len < ARRAY_LEN(view->users)) {
         view->users[view->users_len++] = (struct tasks_user_json){id, text};
     }
@@ -101,12 +101,12 @@ static enum err add_token(struct script *s, struct buf *out, const struct accoun
 {
     struct buf more = {0}, token = {0};
     tasks_add_id(&more, "_id", account->id);
-    answer_text(&more, "preferred_username", account->username);
+    json_out_text(&more, "preferred_username", account->username);
     buf_add_char(&more, ',');
     struct foreign_claims claims = {"tasks", account->id, stamp_ms, TOKEN_S, buf_bytes(&more)};
     enum err err = s->services->sign_foreign(s, &claims, &token);
     if (err == OK) {
-        answer_text(out, "token", buf_bytes(&token));
+        json_out_text(out, "token", buf_bytes(&token));
     }
     buf_free(&more);
     buf_free(&token);
@@ -222,7 +222,7 @@ static enum err signup_answer(struct script *s)
     TRY(field_unpack(account_fields, created.account, &account));
     s->services->audit(s, "signup", account.username, BYTES_LIT("tasks"));
     struct buf *out = facade_json(s->reply, 200);
-    answer_open(out, NULL, '{');
+    json_out_open(out, NULL, '{');
     TRY(tasks_add_user(NULL, out, "user", &account, TASKS_NONE, 0));
     TRY(add_token(s, out, &account, s->services->stamp(s, account.id)));
     buf_add_char(out, '}');
@@ -284,7 +284,7 @@ static enum err login_answer(struct script *s)
     }
     TRY(err);
     struct buf *out = facade_json(s->reply, 200);
-    answer_open(out, NULL, '{');
+    json_out_open(out, NULL, '{');
     TRY(add_token(s, out, &view->me, st->shared.stamp_ms));
     TRY(tasks_add_user(view, out, "user", &view->me, TASKS_IDS, FACADE_LIST));
     buf_add_char(out, '}');
@@ -396,7 +396,7 @@ enum err tasks_users_query(struct look *look, const void *in, struct reply *repl
     }
     TRY(facade_accounts(look, FACADE_LIST, &ids));
     struct buf *out = facade_json(reply, 200);
-    answer_open(out, NULL, '[');
+    json_out_open(out, NULL, '[');
     for (size_t i = ids.len; i > 0; i--) {
         struct account account = {0};
         TRY(account_find(look->rows(look, id_partition(ids.list[i - 1])), ids.list[i - 1], &account));
@@ -421,7 +421,7 @@ enum err tasks_user_query(struct look *look, const void *raw, struct reply *repl
     err = err == OK ? account_find(rows, id, &account) : err;
     struct buf *out = facade_json(reply, 200);
     if (err == ERR_NOT_FOUND) {
-        answer_null(out, NULL);
+        json_out_null(out, NULL);
         return OK;
     }
     TRY(err);

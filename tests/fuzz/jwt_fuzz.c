@@ -1,5 +1,6 @@
-/* Access tokens. First byte 0: the rest is the token's text. Else: the rest is a header and a payload
- * in JSON with a line break between, which the keyring's own key signs, so that the claims are read. */
+/* Access tokens. First byte 0: the rest is the token's text. 255: members that a facade puts into a token of its own.
+ * Else: the rest is a header and a payload in JSON with a line break between, which the keyring's own key signs, so
+ * that the claims are read. */
 #include "node/base/text.h"
 #include "node/crypto/token.h"
 #include "tests/fuzz/fuzz.h"
@@ -38,7 +39,9 @@ static void check_token(struct bytes token)
 {
     struct claims claims = {0}, again = {0};
     struct buf text = {0};
-    enum err err = token_verify(keyring, token, NOW_S, &claims);
+    enum err err = token_verify_foreign(keyring, "tasks", token, NOW_S, &claims);
+    CHECK(err == ERR_UNAUTHORIZED); /* nobody guesses its code */
+    err = token_verify(keyring, token, NOW_S, &claims);
     CHECK(err == OK || err == ERR_UNAUTHORIZED);
     if (err != OK) {
         return;
@@ -53,11 +56,30 @@ static void check_token(struct bytes token)
     buf_free(&text);
 }
 
+/* Whatever stands beside them, the claims are those that were signed. */
+static void check_foreign(struct bytes more)
+{
+    struct claims made = {.account = id_make(NOW_S, 3, 99), .jti = id_make(NOW_S, 3, 98), .facade = "tasks"}, claims;
+    struct buf token = {0};
+    made.expires_s = NOW_S + 900;
+    CHECK(token_sign_foreign(keyring, &made, more, NOW_S, &token) == OK);
+    CHECK(token_verify(keyring, buf_bytes(&token), NOW_S, &claims) == ERR_UNAUTHORIZED);
+    CHECK(token_verify_foreign(keyring, "remindme", buf_bytes(&token), NOW_S, &claims) == ERR_UNAUTHORIZED);
+    enum err err = token_verify_foreign(keyring, "tasks", buf_bytes(&token), NOW_S, &claims);
+    CHECK(err == (more.len == 0 ? OK : err) && (err == OK || err == ERR_UNAUTHORIZED));
+    if (err == OK) {
+        CHECK(id_eq(claims.account, made.account) && id_eq(claims.jti, made.jti) && id_is_none(claims.session));
+        CHECK(claims.expires_s == made.expires_s && claims.role == ROLE_USER);
+    }
+    buf_free(&token);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct bytes input = bytes_of(data, len);
-    if (fuzz_take(&input, 1) == 0) {
-        check_token(input);
+    uint64_t choice = fuzz_take(&input, 1);
+    if (choice == 0 || choice == 255) {
+        (choice == 0 ? check_token : check_foreign)(input);
         return 0;
     }
     struct buf token = {0};

@@ -1,0 +1,95 @@
+/* A composite operation: a table of steps on the entry node, each of which asks for one thing and is followed by the
+ * next one when that is there (kind.h). */
+#ifndef BELFRY_ACTORS_SCRIPT_H
+#define BELFRY_ACTORS_SCRIPT_H
+
+#include "actors/turn.h"
+
+/* A password to hash or to compare; runs on the compute pool (Argon2id, PHC string). */
+enum { PHC_BYTES = 128 };
+struct password_job {
+    struct bytes password;
+    char phc[PHC_BYTES]; /* hash: out; verify: in */
+    bool matches;        /* verify: out */
+    bool rehash;         /* verify: out; the parameters have risen since */
+};
+
+struct step;
+struct foreign_claims; /* actors/facades/facade.h */
+
+/* A composite operation under way. */
+struct script {
+    struct arena *arena;
+    struct caller caller;
+    int64_t now_ms;
+    unsigned partitions;
+    const void *in;
+    void *state;         /* op->state_size bytes, zeroed */
+    struct bytes remote; /* client address, for limits and the audit */
+    /* What the step before asked for. */
+    enum err err;        /* OK, unless this step catches */
+    struct reply answer; /* of a command */
+    struct reply *reply; /* the operation's answer */
+    const struct script_services *services;
+    /* Set by the functions below. */
+    const struct step *steps;
+    unsigned next;
+    bool done;
+};
+
+enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
+
+struct script_services {
+    struct rows *(*rows)(struct script *script, unsigned partition);
+    void (*read)(struct script *script, unsigned partition);
+    void (*command)(struct script *script, uint8_t kind, uint8_t op, struct address address, const void *in, bool main);
+    void (*password)(struct script *script, struct password_job *job, bool verify);
+    void (*random)(struct script *script, void *to, size_t len);
+    enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, struct buf *out);
+    void (*audit)(struct script *script, const char *action, struct bytes user, struct bytes detail);
+    int64_t access_token_s;
+    /* A facade's token of this account carries this time or a later one: what is revoked afterwards ends it. */
+    int64_t (*stamp)(struct script *script, struct id account);
+    enum err (*sign_foreign)(struct script *script, const struct foreign_claims *claims, struct buf *out);
+};
+
+/* Before the next step: this partition's state here is fresh. */
+static inline void script_read(struct script *s, unsigned partition)
+{
+    s->services->read(s, partition);
+}
+/* The partition's rows, in the step right after script_read. */
+static inline struct rows *script_rows(struct script *s, unsigned partition)
+{
+    return s->services->rows(s, partition);
+}
+/* Before the next step: the command is applied, its reply in s->answer. main: the one that the
+ * client's Idempotency-Key and If-Match speak of. `in` must live as long as the script. */
+static inline void script_command(struct script *s, uint8_t kind, uint8_t op, struct address address, const void *in,
+                                  bool main)
+{
+    s->services->command(s, kind, op, address, in, main);
+}
+static inline void script_goto(struct script *s, unsigned step)
+{
+    s->next = step;
+}
+/* The rest of the operation is this table's, from its first row. */
+static inline void script_chain(struct script *s, const struct step *steps)
+{
+    s->steps = steps;
+    s->next = 0;
+}
+static inline enum err script_done(struct script *s)
+{
+    s->done = true;
+    return OK;
+}
+
+struct step {
+    const char *name; /* NULL ends the table */
+    enum err (*run)(struct script *script);
+    bool catches; /* runs also when what was awaited failed; s->err says how */
+};
+
+#endif
