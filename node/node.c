@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "actors/facades/facade.h"
 #include "actors/system/system.h"
 #include "node/alarms.h"
 #include "node/archive.h"
@@ -343,6 +344,11 @@ static enum err listen_all(struct node *node, char *why, size_t why_cap)
         unsigned port = 0;
         const struct facade *facade;
         CHECK(config_listen(node->config.listen[i], address, &facade));
+        unsigned most = facade == NULL ? 0 : facade->partitions_max;
+        if (most != 0 && node->data_partitions > most) {
+            (void)snprintf(why, why_cap, "%.200s: ids of %s have room for %u partitions", address, facade->name, most);
+            return ERR_BAD_REQUEST;
+        }
         (void)snprintf(why, why_cap, "cannot listen on %.200s", node->config.listen[i]);
         for (unsigned w = 0; w < node->workers_len; w++) {
             TRY(http_server_listen(&node->workers[w].server, address, facade, &port));

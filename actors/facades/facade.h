@@ -33,10 +33,11 @@ struct facade_failure {
 
 struct facade {
     const char *name;
-    const char *cookie; /* where clients keep the token; NULL: in `Authorization: Bearer` */
-    size_t body_max;    /* longer ones are ERR_TOO_LARGE */
-    bool typed;         /* a body of another type is ERR_UNSUPPORTED_MEDIA_TYPE; else it is no body */
-    bool slash_free;    /* /x/ is /x; else GET /x is sent to /x/ if that is a route */
+    const char *cookie;      /* where clients keep the token; NULL: in `Authorization: Bearer` */
+    size_t body_max;         /* longer ones are ERR_TOO_LARGE */
+    bool typed;              /* a body of another type is ERR_UNSUPPORTED_MEDIA_TYPE; else it is no body */
+    unsigned partitions_max; /* as many fit into its ids; 0: any number */
+    bool slash_free;         /* /x/ is /x; else GET /x is sent to /x/ if that is a route */
     const struct facade_route *routes;
     /* Fills status, type, body and headers in the product's shape. The status is err_status(why->err) already. */
     void (*fail)(const struct facade_failure *why, struct reply *reply);

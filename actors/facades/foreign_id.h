@@ -10,7 +10,7 @@
 #include "node/base/id.h"
 #include "node/base/rows.h"
 
-enum { FOREIGN_HEX_BYTES = 24 };
+enum { FOREIGN_HEX_BYTES = 24, FOREIGN_INT_PARTITIONS = 31 };
 
 void foreign_hex(struct id id, char out[FOREIGN_HEX_BYTES]);
 /* The least id that has this form, in lower or upper case; false: it is not 24 hexadecimal digits. */

@@ -451,5 +451,10 @@ static const struct facade_route routes[] = {
     WRITE(METHOD_DELETE, "/api/delete-reminder/{id}/", "delete", delete_steps_, SECOND),
     {.op = {.path = NULL}}};
 
-const struct facade remindme_facade = {
-    .name = "remindme", .cookie = "jwt", .body_max = LIMIT_BODY_BYTES, .typed = true, .routes = routes, .fail = fail};
+const struct facade remindme_facade = {.name = "remindme",
+                                       .cookie = "jwt",
+                                       .body_max = LIMIT_BODY_BYTES,
+                                       .partitions_max = FOREIGN_INT_PARTITIONS,
+                                       .typed = true,
+                                       .routes = routes,
+                                       .fail = fail};

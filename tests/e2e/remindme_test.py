@@ -3,7 +3,7 @@ import json
 import re
 import unittest
 
-from belfry import SLOW, main
+from belfry import Node, SLOW, main
 from facade import FacadeTest, Product, claims, ended, facade_cluster
 
 LOGGED_OUT = {"detail": "You are not logged in! Or Token Expired Log in again."}
@@ -263,6 +263,14 @@ class Edges(RemindmeTest):
             self.assertIn('<form method="post" action="%s">' % form, answer.text)
             self.assertIsNone(re.search(r'(src|href)="(https?:)?//', answer.text))
         self.assertEqual(set(self.expect(self.product().get("/api/"), 200).json) & {"List", "Create", "Update", "Delete"}, {"List", "Create", "Update", "Delete"})
+
+
+class Partitions(unittest.TestCase):
+    def test_more_than_fit_into_an_id_are_refused(self):
+        node = Node("--partitions", "32", "--listen", "127.0.0.1:0,facade=remindme")
+        self.addCleanup(node.close)
+        with self.assertRaisesRegex(AssertionError, "ids of remindme have room for 31 partitions"):
+            node.start()
 
 
 class Clusters(unittest.TestCase):

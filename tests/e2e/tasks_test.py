@@ -7,7 +7,7 @@ import tempfile
 import threading
 import unittest
 
-from belfry import SLOW, main
+from belfry import BINARY, SLOW, main
 from facade import FacadeTest, Product, claims, ended, facade_cluster
 
 NOT_FOUND = {"erro": "error 404", "message": "not found"}
@@ -26,7 +26,6 @@ class TasksTest(FacadeTest):
 
     def admin(self, client):
         """The account as /v1 knows it becomes an administrator; the token ends with the old role."""
-        from belfry import BINARY
         name = self.v1_of(client)
         subprocess.run([BINARY, "admin", "--data", self.node.data, name], check=True, stdout=subprocess.DEVNULL)
 
@@ -318,6 +317,14 @@ class Edges(TasksTest):
             answer = self.expect(self.product().request(method, path), 404)
             self.assertEqual(answer.json, NOT_FOUND, (method, path))
         self.expect(self.node.client().get("/tasks"), 404, "not_found")
+
+    def test_what_a_listener_may_carry(self):
+        for listen in ("127.0.0.1:0,facade=nope", "127.0.0.1:0,facade=", "127.0.0.1:0,tasks", "127.0.0.1:0,"):
+            run = subprocess.run([BINARY, "serve", "--data", self.node.data, "--listen", listen], capture_output=True, text=True, timeout=30 * SLOW)
+            self.assertNotEqual(run.returncode, 0)
+            self.assertIn("the facades are remindme tasks", run.stderr)
+        run = subprocess.run([BINARY, "serve", "--listen", "localhost:3000,facade=tasks", "--print-config"], capture_output=True, text=True, timeout=30 * SLOW)
+        self.assertIn("listen = localhost:3000,facade=tasks\n", run.stdout)
 
     def test_a_slash_more(self):
         self.expect(self.product().post("/users/signup/", {"password": "x"}), 200)

@@ -98,6 +98,17 @@ static struct id put_task(struct world *world)
     return id;
 }
 
+/* An alias that leads to no account. */
+static void put_ghost(struct world *world, int64_t ms)
+{
+    struct reply reply = {0};
+    struct alias_in in = {.account = id_make(ms, 1, 3)};
+    FIELD_SET(alias_in_fields, &in, struct alias_in, account, in.account);
+    FIELD_SET(alias_in_fields, &in, struct alias_in, username,
+              alias_key(ALIAS_USERNAME, BYTES_LIT("ghost"), &world->arena));
+    CHECK(apply(world, &auth_kind, AUTH_PUT_ALIASES, id_bytes(&in.account), in.account, &in, &reply) == OK);
+}
+
 static void world_open(struct world *world)
 {
     *world = (struct world){.chance = 7};
@@ -105,6 +116,8 @@ static void world_open(struct world *world)
     put_account(world, ann, "ann", "Ann");
     put_account(world, ben, "ben", "Ann");
     task = put_task(world);
+    put_ghost(world, 1000); /* of a signup that can never complete, and of one that still may */
+    put_ghost(world, now_ms - 1);
 }
 
 static void world_close(struct world *world)
@@ -399,6 +412,7 @@ static void seeds(void)
     seed("signup_form", TASKS, 1, METHOD_POST, "/users/signup/", "", "name=N&password=%41+b");
     seed("login", TASKS, 0, METHOD_POST, "/users/login", "", "{\"email\":\"ANN\",\"password\":\"12\"}");
     seed("login_wrong", TASKS, 0, METHOD_POST, "/users/login", "", "{\"email\":\"ben\",\"password\":\"1\"}");
+    seed("login_ghost", TASKS, 0, METHOD_POST, "/users/login", "", "{\"email\":\"ghost\",\"password\":\"12\"}");
     seed("users", TASKS, 0, METHOD_GET, "/users", "Bearer x", "");
     (void)snprintf(path, sizeof path, "/users/%s", user);
     seed("user", TASKS, 0, METHOD_GET, path, "bearer x", "");
