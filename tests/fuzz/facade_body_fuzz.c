@@ -59,6 +59,7 @@ static enum err apply(struct world *world, const struct kind *kind, uint8_t tag,
                         .seed = fuzz_next(&world->chance),
                         .sequence = world->index};
     enum err err = op->reduce(&turn, copy, reply);
+    buf_free(&turn.touched);
     for (size_t i = 0; kinds[i] != NULL; i++) {
         CHECK(kinds[i]->check == NULL || kinds[i]->check(&world->model.rows, &world->arena) == OK);
     }
