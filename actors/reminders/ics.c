@@ -105,9 +105,17 @@ static void add_rule(icalcomponent *event, const struct recurrence *recurrence, 
         return;
     }
     if (rule->until_is != UNTIL_NEVER) {
-        parsed.until = ics_time(rule->until_is == UNTIL_UTC ? rule->until : zone_utc(zone, rule->until), true);
+        int64_t until = rule->until_is == UNTIL_UTC ? rule->until : zone_utc(zone, rule->until);
+        parsed.until = ics_has_time(until) ? ics_time(until, true) : icaltime_null_time();
     }
     icalcomponent_add_property(event, icalproperty_new_rrule(parsed));
+}
+
+static void add_exdate(icalcomponent *event, const struct used_zone *used, int64_t utc)
+{
+    if (ics_has_time(utc)) {
+        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, utc));
+    }
 }
 
 /* A day is excluded by the time of day that the series has, as calendar programs compare whole times. */
@@ -116,11 +124,10 @@ static void add_excluded(icalcomponent *event, const struct recurrence *r, const
 {
     int64_t local = zone_local(zone, start), in_day = (local % DAY_S + DAY_S) % DAY_S;
     for (unsigned i = 0; i < r->times_len; i++) {
-        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, r->times[i]));
+        add_exdate(event, used, r->times[i]);
     }
     for (unsigned i = 0; i < r->days_len; i++) {
-        int64_t utc = zone_utc(zone, r->days[i] * DAY_S + in_day);
-        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, utc));
+        add_exdate(event, used, zone_utc(zone, r->days[i] * DAY_S + in_day));
     }
 }
 
@@ -179,10 +186,10 @@ void ics_add(struct ics *ics, const struct reminder *r)
 {
     bool due = FIELD_HAS(reminder_fields, r, struct reminder, due_at);
     bool series = r->recurrence.len > 0 && FIELD_HAS(reminder_fields, r, struct reminder, starts_at);
-    if (!due || ics->events_len == LIMIT_FEED_EVENTS) {
+    int64_t start = seconds_of(series ? r->starts_at : r->due_at);
+    if (!due || !ics_has_time(start) || ics->events_len == LIMIT_FEED_EVENTS) {
         return;
     }
-    int64_t start = seconds_of(series ? r->starts_at : r->due_at);
     icalcomponent *event = icalcomponent_new(ICAL_VEVENT_COMPONENT);
     struct used_zone *zone = use_zone(ics, r->time_zone, start);
     add_head(event, r);

@@ -160,6 +160,19 @@ static void test_lines_are_folded_between_characters(void **state)
     free(text);
 }
 
+/* libical would write zeros. */
+static void test_times_behind_the_year_2999_are_left_out(void **state)
+{
+    struct reminder list[2] = {reminder_of("far", "3000-01-01T00:00:00Z"), reminder_of("near", "2026-03-08T07:30:00Z")};
+    (void)state;
+    make_series(&list[1], "2026-03-08T07:30:00Z", "", "FREQ=DAILY;UNTIL=90000101T000000Z\nEXDATE;VALUE=DATE:30010131");
+    char *text = text_of(list, 2, true);
+    assert_null(strstr(text, "far"));
+    assert_null(strstr(text, "EXDATE"));
+    expect_in(text, "\r\nRRULE:FREQ=DAILY\r\n");
+    free(text);
+}
+
 /* Every kind of reminder, read again by the library that calendar programs use. */
 static void test_what_is_written_can_be_read(void **state)
 {
@@ -192,6 +205,7 @@ int main(void)
                                        cmocka_unit_test(test_a_series_has_its_zone_rule_and_exceptions),
                                        cmocka_unit_test(test_a_zone_comes_once_and_covers_the_first_event),
                                        cmocka_unit_test(test_lines_are_folded_between_characters),
+                                       cmocka_unit_test(test_times_behind_the_year_2999_are_left_out),
                                        cmocka_unit_test(test_what_is_written_can_be_read)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
