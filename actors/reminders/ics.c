@@ -186,15 +186,15 @@ void ics_add(struct ics *ics, const struct reminder *r)
 {
     bool due = FIELD_HAS(reminder_fields, r, struct reminder, due_at);
     bool series = r->recurrence.len > 0 && FIELD_HAS(reminder_fields, r, struct reminder, starts_at);
-    int64_t start = seconds_of(series ? r->starts_at : r->due_at);
-    if (!due || !ics_has_time(start) || ics->events_len == LIMIT_FEED_EVENTS) {
+    int64_t next = seconds_of(r->due_at), start = series ? seconds_of(r->starts_at) : next;
+    if (!due || !ics_has_time(start) || !ics_has_time(next) || ics->events_len == LIMIT_FEED_EVENTS) {
         return;
     }
     icalcomponent *event = icalcomponent_new(ICAL_VEVENT_COMPONENT);
     struct used_zone *zone = use_zone(ics, r->time_zone, start);
     add_head(event, r);
     if (series && zone == NULL && r->time_zone.len > 0) {
-        start = seconds_of(r->due_at);
+        start = next;
     }
     icalcomponent_add_property(event, zoned(icalproperty_new_dtstart, zone, start));
     if (series) {
