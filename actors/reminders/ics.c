@@ -1,6 +1,7 @@
 #include "actors/reminders/ics.h"
 
 #include <libical/ical.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "actors/reminders/ics_zone.h"
@@ -17,7 +18,7 @@ struct used_zone {
 
 struct ics {
     int64_t now;
-    icalcomponent *events[LIMIT_FEED_EVENTS];
+    struct buf events; /* their text: a tree of two thousand takes many times the memory */
     size_t events_len;
     struct used_zone *zones;
     size_t zones_len;
@@ -45,12 +46,31 @@ static char *clean(struct bytes text, size_t most)
     return out;
 }
 
+/* libical's own state that all threads share: set up once, before any of them uses it. What else it keeps is a thread's
+ * own (the last error, the ring of temporary texts). */
+static void set_up_library(void)
+{
+    icalerror_set_errors_are_fatal(false); /* the default may be to abort */
+    (void)icaltimezone_get_utc_timezone();
+}
+
 struct ics *ics_new(int64_t now_ms)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct ics *ics = mem_zalloc(sizeof *ics);
+    CHECK(pthread_once(&once, set_up_library) == 0);
     ics->now = seconds_of(now_ms);
-    icalerror_set_errors_are_fatal(false); /* the library's default is to abort */
     return ics;
+}
+
+/* Appends the text of a component and frees it. */
+static void write_free(icalcomponent *comp, struct buf *out)
+{
+    char *text = icalcomponent_as_ical_string_r(comp);
+    CHECK(text != NULL);
+    buf_add_str(out, text);
+    free(text);
+    icalcomponent_free(comp);
 }
 
 /* ---- an event ---- */
@@ -201,7 +221,8 @@ void ics_add(struct ics *ics, const struct reminder *r)
         add_series(event, r, zone, start);
     }
     add_status(event, r);
-    ics->events[ics->events_len++] = event;
+    write_free(event, &ics->events);
+    ics->events_len++;
 }
 
 /* ---- the whole ---- */
@@ -227,14 +248,13 @@ void ics_write_free(struct ics *ics, struct buf *out)
         icalcomponent_add_component(comp, ics_zone(used->zone, used->name, used->from, ics->now));
         zone_free(used->zone);
     }
-    for (size_t i = 0; i < ics->events_len; i++) {
-        icalcomponent_add_component(comp, ics->events[i]);
-    }
-    char *text = icalcomponent_as_ical_string_r(comp);
-    CHECK(text != NULL);
-    buf_add_str(out, text);
-    free(text);
-    icalcomponent_free(comp);
+    size_t before = out->len, end = sizeof "END:VCALENDAR\r\n" - 1;
+    write_free(comp, out);
+    CHECK(out->len - before > end && memcmp(out->ptr + out->len - end, "END:VCALENDAR\r\n", end) == 0);
+    out->len -= end;
+    buf_add_bytes(out, buf_bytes(&ics->events));
+    buf_add_lit(out, "END:VCALENDAR\r\n");
+    buf_free(&ics->events);
     free(ics->zones);
     free(ics);
 }
