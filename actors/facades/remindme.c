@@ -124,9 +124,11 @@ static enum err detail_query(struct look *look, const void *raw, struct reply *r
 /* ---- what a client sends: whose it is, is not for it to say ---- */
 
 struct remindme_write {
-    struct reminder_body body;
+    struct reminder_body sent, body; /* the body is what was sent, and what recurrence comes to */
     struct reminder_id gone;
+    unsigned tries;
 };
+enum { TRIES_MAX = 5 };
 
 static bool is_true(struct bytes text)
 {
@@ -248,29 +250,29 @@ static enum err change_find(struct script *s)
     return OK;
 }
 
-/* OK: the caller's own; its id is in the state. */
-static enum err find_own(struct script *s)
+/* OK: the caller's own. */
+static enum err find_own(struct script *s, struct reminder *out)
 {
     const struct facade_in *in = s->in;
-    struct remindme_write *st = s->state;
     struct facade_look look;
-    struct reminder r = {0};
-    TRY(find(facade_look(&look, s), in->params[0], &r));
-    BODY_SET(&st->body, id, r.id);
-    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, r.id);
-    return id_eq(r.owner, s->caller.account) ? OK : ERR_NOT_FOUND;
+    TRY(find(facade_look(&look, s), in->params[0], out));
+    return id_eq(out->owner, s->caller.account) ? OK : ERR_NOT_FOUND;
 }
 
 static enum err update_command(struct script *s)
 {
     struct remindme_write *st = s->state;
-    enum err err = find_own(s);
+    struct reminder r = {0};
+    enum err err = find_own(s, &r);
     if (err != OK) {
         return err == ERR_NOT_FOUND ? no_access(s) : err;
     }
-    if (!take_body(s, &st->body, true)) {
+    if (!take_body(s, &st->sent, true)) {
         return script_done(s);
     }
+    BODY_SET(&st->sent, id, r.id);
+    st->body = st->sent;
+    TRY(reminder_schedule(s, &r, false, &st->sent, &st->body));
     script_command(s, KIND_REMINDERS, REMINDER_DO_PATCH, address_of_account(&s->caller.account), &st->body, true);
     return OK;
 }
@@ -278,17 +280,24 @@ static enum err update_command(struct script *s)
 static enum err delete_command(struct script *s)
 {
     struct remindme_write *st = s->state;
-    enum err err = find_own(s);
+    struct reminder r = {0};
+    enum err err = find_own(s, &r);
     if (err != OK) {
         return err == ERR_NOT_FOUND ? no_access(s) : err;
     }
+    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, r.id);
     script_command(s, KIND_REMINDERS, REMINDER_DO_DELETE, address_of_account(&s->caller.account), &st->gone, true);
     return OK;
 }
 
-/* Somebody else may have been faster. */
+/* Somebody else may have been faster, or its own ringing: then it is looked at again. */
 static enum err change_ended(struct script *s)
 {
+    struct remindme_write *st = s->state;
+    if (s->err == ERR_CONFLICT && ++st->tries < TRIES_MAX) {
+        script_goto(s, 0);
+        return OK;
+    }
     return s->err == ERR_NOT_FOUND ? no_access(s) : s->err;
 }
 

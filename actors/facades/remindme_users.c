@@ -51,7 +51,7 @@ static bool take(struct script *s, const char *name, size_t chars, struct bytes 
         return false;
     }
     if (text_chars(*out) > chars) {
-        char text[64];
+        char text[96];
         (void)snprintf(text, sizeof text, "Ensure this field has no more than %zu characters.", chars);
         remindme_say_field(s->reply, name, text);
         return false;

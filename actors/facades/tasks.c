@@ -159,11 +159,13 @@ static enum err get_query(struct look *look, const void *raw, struct reply *repl
 /* ---- what a client sends ---- */
 
 struct task_write {
-    struct reminder_body body;
+    struct reminder_body sent, body; /* the body is what was sent, and what recurrence comes to */
     struct reminder_id gone;
-    struct id owner, least, assignee;
+    struct id least, assignee;
     struct bytes before; /* DELETE: the task as it was */
+    unsigned tries;
 };
+enum { TRIES_MAX = 5 };
 
 #define NULL_BODY(body_, member) \
     ((body_)->set.null |= field_bit(field_index(reminder_patch_in, offsetof(struct reminder_body, member))))
@@ -269,7 +271,7 @@ static bool take_assignee(struct script *s, struct task_write *st)
         return true;
     }
     if (is_empty(assignee)) {
-        NULL_BODY(&st->body, assignee);
+        NULL_BODY(&st->sent, assignee);
         return true;
     }
     struct bytes text = inner != NULL ? inner->text : assignee->text;
@@ -285,10 +287,10 @@ static bool take_assignee(struct script *s, struct task_write *st)
 static enum err write_begin(struct script *s)
 {
     struct task_write *st = s->state;
-    if (!take_words(s, &st->body) || !take_deadline(s, &st->body) || !take_assignee(s, st)) {
+    if (!take_words(s, &st->sent) || !take_deadline(s, &st->sent) || !take_assignee(s, st)) {
         return script_done(s);
     }
-    BODY_SET(&st->body, of_tasks, true);
+    BODY_SET(&st->sent, of_tasks, true);
     if (!id_is_none(st->assignee) && id_is_placed(st->assignee, s->partitions)) {
         script_read(s, id_partition(st->assignee));
     }
@@ -314,20 +316,20 @@ static enum err write_assignee(struct script *s)
         return script_done(s);
     }
     TRY(err);
-    BODY_SET(&st->body, assignee, arena_copy(s->arena, account.username));
-    BODY_SET(&st->body, assignee_id, id);
+    BODY_SET(&st->sent, assignee, arena_copy(s->arena, account.username));
+    BODY_SET(&st->sent, assignee_id, id);
     return OK;
 }
 
 static enum err create_command(struct script *s)
 {
     struct task_write *st = s->state;
-    BODY_SET(&st->body, public, true); /* upstream everybody sees every task */
-    if (st->body.title.len == 0) {
-        BODY_SET(&st->body, title, BYTES_LIT("untitled"));
+    BODY_SET(&st->sent, public, true); /* upstream everybody sees every task */
+    if (st->sent.title.len == 0) {
+        BODY_SET(&st->sent, title, BYTES_LIT("untitled"));
     }
-    st->body.set.null = 0;
-    script_command(s, KIND_REMINDERS, REMINDER_DO_CREATE, address_of_account(&s->caller.account), &st->body, true);
+    st->sent.set.null = 0;
+    script_command(s, KIND_REMINDERS, REMINDER_DO_CREATE, address_of_account(&s->caller.account), &st->sent, true);
     return OK;
 }
 
@@ -360,7 +362,12 @@ static enum err change_find(struct script *s)
 }
 
 /* The actor of a task is its creator's account. */
-static enum err change_found(struct script *s)
+static struct address actor_of(struct script *s, const struct reminder *r)
+{
+    return (struct address){id_partition(r->id), arena_copy(s->arena, id_bytes(&r->owner))};
+}
+
+static enum err change_command(struct script *s)
 {
     struct task_write *st = s->state;
     struct facade_look look;
@@ -370,28 +377,30 @@ static enum err change_found(struct script *s)
         return no_task(s);
     }
     TRY(err);
-    st->owner = r.owner;
-    BODY_SET(&st->body, id, r.id);
-    struct buf json = {0};
-    err = tasks_add_task(NULL, &json, NULL, &r, false);
-    st->before = arena_copy(s->arena, buf_bytes(&json));
-    buf_free(&json);
-    return err;
-}
-
-static enum err change_command(struct script *s)
-{
-    struct task_write *st = s->state;
-    script_command(s, KIND_REMINDERS, REMINDER_DO_PATCH, address_of_account(&st->owner), &st->body, true);
+    BODY_SET(&st->sent, id, r.id);
+    st->body = st->sent;
+    TRY(reminder_schedule(s, &r, false, &st->sent, &st->body));
+    script_command(s, KIND_REMINDERS, REMINDER_DO_PATCH, actor_of(s, &r), &st->body, true);
     return OK;
 }
 
 static enum err delete_command(struct script *s)
 {
     struct task_write *st = s->state;
-    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, st->body.id);
+    struct facade_look look;
+    struct reminder r = {0};
+    struct buf json = {0};
+    enum err err = find_task(facade_look(&look, s), st->least, &r);
+    if (err == ERR_NOT_FOUND) {
+        return no_task(s);
+    }
+    TRY(err);
+    TRY(tasks_add_task(NULL, &json, NULL, &r, false)); /* fails only where users are looked up */
+    st->before = arena_copy(s->arena, buf_bytes(&json));
+    buf_free(&json);
+    FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, id, r.id);
     FIELD_SET(reminder_id_in, &st->gone, struct reminder_id, of_tasks, true);
-    script_command(s, KIND_REMINDERS, REMINDER_DO_DELETE, address_of_account(&st->owner), &st->gone, true);
+    script_command(s, KIND_REMINDERS, REMINDER_DO_DELETE, actor_of(s, &r), &st->gone, true);
     return OK;
 }
 
@@ -402,8 +411,20 @@ static enum err delete_answer(struct script *s)
     return OK;
 }
 
-/* Somebody else was faster: as if it had been gone before. */
+enum { PUT_FIND = 2 }; /* row of put_steps */
+
+/* Somebody else was faster: gone is as if it had been gone before; changed is looked at again. */
 static enum err change_ended(struct script *s)
+{
+    struct task_write *st = s->state;
+    if (s->err == ERR_CONFLICT && ++st->tries < TRIES_MAX) {
+        script_goto(s, PUT_FIND);
+        return OK;
+    }
+    return s->err == ERR_NOT_FOUND ? no_task(s) : s->err;
+}
+
+static enum err delete_ended(struct script *s)
 {
     return s->err == ERR_NOT_FOUND ? no_task(s) : s->err;
 }
@@ -413,13 +434,18 @@ static const struct step create_steps[] = {{"begin", write_begin, false},
                                            {"command", create_command, false},
                                            {"answer", write_answer, false},
                                            {0}};
-static const struct step put_steps[] = {{"find", change_find, false},       {"found", change_found, false},
-                                        {"begin", write_begin, false},      {"assignee", write_assignee, false},
-                                        {"command", change_command, false}, {"ended", change_ended, true},
-                                        {"answer", write_answer, false},    {0}};
-static const struct step delete_steps_[] = {{"find", change_find, false},       {"found", change_found, false},
-                                            {"command", delete_command, false}, {"ended", change_ended, true},
-                                            {"answer", delete_answer, false},   {0}};
+static const struct step put_steps[] = {{"begin", write_begin, false},
+                                        {"assignee", write_assignee, false},
+                                        {"find", change_find, false},
+                                        {"command", change_command, false},
+                                        {"ended", change_ended, true},
+                                        {"answer", write_answer, false},
+                                        {0}};
+static const struct step delete_steps_[] = {{"find", change_find, false},
+                                            {"command", delete_command, false},
+                                            {"ended", delete_ended, true},
+                                            {"answer", delete_answer, false},
+                                            {0}};
 
 /* ---- failures ---- */
 

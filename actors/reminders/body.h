@@ -103,6 +103,10 @@ struct write_state {
     struct bytes name;
     unsigned tries;
 };
+/* Adds to the body what recurrence comes to; in is what was sent, before the reminder as it is (NULL: a new one). The
+ * command may say ERR_CONFLICT: the reminder was changed in between, look again. */
+enum err reminder_schedule(struct script *s, const struct reminder *before, bool whole, const struct reminder_body *in,
+                           struct reminder_body *body) MUST_USE;
 extern const struct step reminder_create_steps[], reminder_put_steps[], reminder_patch_steps[], reminder_delete_steps[],
     reminder_snooze_steps[];
 

@@ -114,12 +114,11 @@ static enum err new_series(struct script *s, const struct reminder *before, cons
     return OK;
 }
 
-static enum err schedule(struct script *s, const struct reminder *before, bool whole)
+enum err reminder_schedule(struct script *s, const struct reminder *before, bool whole, const struct reminder_body *in,
+                           struct reminder_body *body)
 {
-    struct write_state *st = s->state;
-    struct reminder_body *body = &st->body;
     int64_t next;
-    body->set = ((const struct reminder_body *)s->in)->set; /* of an earlier try */
+    body->set = in->set; /* of an earlier try */
     if (!id_is_none(body->assignee_id)) {
         BODY_SET(body, assignee_id, body->assignee_id);
     }
@@ -147,7 +146,7 @@ static enum err create_command(struct script *s)
 {
     struct write_state *st = s->state;
     struct address address = {id_partition(st->actor), id_bytes(&st->actor)};
-    TRY(schedule(s, NULL, true));
+    TRY(reminder_schedule(s, NULL, true, s->in, &st->body));
     script_command(s, KIND_REMINDERS, REMINDER_DO_CREATE, address, &st->body, true);
     return OK;
 }
@@ -187,7 +186,7 @@ static enum err put_command(struct script *s)
     struct reminder r;
     TRY(find_reminder(s, &r));
     TRY(reminder_may_see(&r, &s->caller) ? OK : ERR_NOT_FOUND);
-    TRY(schedule(s, &r, true));
+    TRY(reminder_schedule(s, &r, true, s->in, &st->body));
     change_command(s, REMINDER_DO_PUT, &st->body);
     return OK;
 }
@@ -198,7 +197,7 @@ static enum err patch_command(struct script *s)
     struct reminder r;
     TRY(find_reminder(s, &r));
     TRY(reminder_may_see(&r, &s->caller) ? OK : ERR_NOT_FOUND);
-    TRY(schedule(s, &r, false));
+    TRY(reminder_schedule(s, &r, false, s->in, &st->body));
     change_command(s, REMINDER_DO_PATCH, &st->body);
     return OK;
 }

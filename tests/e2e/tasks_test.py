@@ -273,6 +273,18 @@ class Tasks(TasksTest):
         self.assertEqual(v1.get("/v1/reminders/" + private["id"]).json["status"], "doing")
         self.expect(v1.get("/v1/reminders/" + public["id"]), 200)
 
+    def test_a_series_of_v1_goes_on(self):
+        v1 = self.node.signup("sol")
+        made = self.expect(v1.post("/v1/reminders", {"title": "daily", "due_at": "2031-05-01T10:00:00Z", "recurrence": "FREQ=DAILY", "time_zone": "Europe/Paris"}), 201).json
+        sol = self.product(token=self.product().post("/users/login", {"email": "sol", "password": "correct horse"}).json["token"])
+        task = next(t for t in sol.get("/tasks").json if t["title"] == "daily")
+        for change, due in (({"status": "Done"}, "2031-05-01"), ({"status": "to Do"}, None), (dict(task, status="Doing"), "2031-05-01"), ({"deadline": "2032-06-01T08:00:00Z"}, "2032-06-01")):
+            self.expect(sol.put("/tasks/" + task["_id"], change), 200)
+            item = v1.get("/v1/reminders/" + made["id"]).json
+            self.assertEqual((item["recurrence"], item["time_zone"]), ("FREQ=DAILY", "Europe/Paris"))
+            self.assertTrue(due is None or item["due_at"].startswith(due), (change, item))
+        self.expect(sol.put("/tasks/" + task["_id"], {"deadline": None}), 422)  # a series needs a time
+
     def test_lenient_bodies(self):
         quin = self.signup("quin")
         self.assertEqual(self.expect(quin.post("/tasks", {}), 200).json["title"], "untitled")
