@@ -95,7 +95,7 @@
 #define LIMIT_RECURRENCE_BYTES 512 /* RRULE and EXDATE */
 #define LIMIT_SNOOZE_MS (366LL * 24 * 3600 * 1000)
 #define LIMIT_FIRE_BATCH 64               /* due reminders in one command */
-#define LIMIT_FEED_EVENTS 2000            /* in an iCalendar feed: the newest */
+#define LIMIT_FEED_EVENTS 1000            /* in an iCalendar feed: the newest */
 #define LIMIT_FEED_DESCRIPTION_BYTES 2000 /* of a content, in the feed; the rest is cut off */
 
 /* Event logs: what goes beyond is dropped from the oldest on, and whoever resumes there is told of the gap. */

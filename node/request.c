@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "node/answer.h"
+#include "node/authenticate.h"
 #include "node/base/text.h"
 #include "node/call.h"
 #include "node/cors.h"
@@ -12,7 +13,6 @@
 #include "node/etag.h"
 #include "node/flow.h"
 #include "node/foreign.h"
-#include "node/guard.h"
 #include "node/metrics.h"
 #include "node/partition.h"
 #include "node/peers.h"
@@ -98,39 +98,16 @@ static enum flow_next request_route(struct flow *flow)
 
 /* ---- auth: the token is verified without touching the account ---- */
 
-static struct token_entry *verify(struct request *request, struct bytes token, int64_t now_s)
+static const struct token_entry *token_owner(struct request *request, struct bytes token)
 {
-    struct node_worker *worker = request->worker;
-    struct token_entry *entry = token_cache_find(worker->tokens, token);
     const char *facade = request->facade == NULL ? NULL : request->facade->name;
-    if (entry != NULL && entry->claims.facade != facade) {
-        return NULL; /* good elsewhere */
-    }
-    if (entry == NULL) {
-        struct claims claims;
-        struct keyring *keyring = worker->node->keyring;
-        enum err err = facade == NULL ? token_verify(keyring, token, now_s, &claims)
-                                      : token_verify_foreign(keyring, facade, token, now_s, &claims);
-        if (err != OK || !id_is_placed(claims.account, worker->node->data_partitions)) {
-            return NULL;
-        }
-        entry = token_cache_add(worker->tokens, token, &claims);
-    }
-    uint64_t generation = guard_generation(worker->node->guard);
-    if (entry->generation != generation) {
-        if (!guard_allows(worker->node->guard, &entry->claims)) {
-            return NULL;
-        }
-        entry->generation = generation;
-    }
-    return now_s < entry->claims.expires_s ? entry : NULL;
+    return authenticate(request->worker, facade, token, clock_wall_ms(node_of(request)->clock) / 1000);
 }
 
 static enum flow_next auth_optional(struct request *request)
 {
     struct bytes token = foreign_token(request->facade, request->http);
-    const struct token_entry *entry =
-        token.len == 0 ? NULL : verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
+    const struct token_entry *entry = token.len == 0 ? NULL : token_owner(request, token);
     if (entry != NULL) {
         request->caller = (struct caller){entry->claims.account, entry->claims.session, entry->claims.role};
     }
@@ -156,7 +133,7 @@ static enum flow_next request_auth(struct flow *flow)
     if (token.len == 0) {
         return flow_fail(flow, ERR_UNAUTHORIZED);
     }
-    const struct token_entry *entry = verify(request, token, clock_wall_ms(node_of(request)->clock) / 1000);
+    const struct token_entry *entry = token_owner(request, token);
     if (entry == NULL) {
         /* Without the system partition nobody can say whose token it is. */
         const struct node *node = node_of(request);

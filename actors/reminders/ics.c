@@ -1,6 +1,7 @@
 #include "actors/reminders/ics.h"
 
 #include <libical/ical.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "actors/reminders/ics_zone.h"
@@ -17,7 +18,7 @@ struct used_zone {
 
 struct ics {
     int64_t now;
-    icalcomponent *events[LIMIT_FEED_EVENTS];
+    struct buf events; /* their text: a tree of two thousand takes many times the memory */
     size_t events_len;
     struct used_zone *zones;
     size_t zones_len;
@@ -45,12 +46,31 @@ static char *clean(struct bytes text, size_t most)
     return out;
 }
 
+/* libical's own state that all threads share: set up once, before any of them uses it. What else it keeps is a thread's
+ * own (the last error, the ring of temporary texts). */
+static void set_up_library(void)
+{
+    icalerror_set_errors_are_fatal(false); /* the default may be to abort */
+    (void)icaltimezone_get_utc_timezone();
+}
+
 struct ics *ics_new(int64_t now_ms)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct ics *ics = mem_zalloc(sizeof *ics);
+    CHECK(pthread_once(&once, set_up_library) == 0);
     ics->now = seconds_of(now_ms);
-    icalerror_set_errors_are_fatal(false); /* the library's default is to abort */
     return ics;
+}
+
+/* Appends the text of a component and frees it. */
+static void write_free(icalcomponent *comp, struct buf *out)
+{
+    char *text = icalcomponent_as_ical_string_r(comp);
+    CHECK(text != NULL);
+    buf_add_str(out, text);
+    free(text);
+    icalcomponent_free(comp);
 }
 
 /* ---- an event ---- */
@@ -105,9 +125,17 @@ static void add_rule(icalcomponent *event, const struct recurrence *recurrence, 
         return;
     }
     if (rule->until_is != UNTIL_NEVER) {
-        parsed.until = ics_time(rule->until_is == UNTIL_UTC ? rule->until : zone_utc(zone, rule->until), true);
+        int64_t until = rule->until_is == UNTIL_UTC ? rule->until : zone_utc(zone, rule->until);
+        parsed.until = ics_has_time(until) ? ics_time(until, true) : icaltime_null_time();
     }
     icalcomponent_add_property(event, icalproperty_new_rrule(parsed));
+}
+
+static void add_exdate(icalcomponent *event, const struct used_zone *used, int64_t utc)
+{
+    if (ics_has_time(utc)) {
+        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, utc));
+    }
 }
 
 /* A day is excluded by the time of day that the series has, as calendar programs compare whole times. */
@@ -116,11 +144,10 @@ static void add_excluded(icalcomponent *event, const struct recurrence *r, const
 {
     int64_t local = zone_local(zone, start), in_day = (local % DAY_S + DAY_S) % DAY_S;
     for (unsigned i = 0; i < r->times_len; i++) {
-        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, r->times[i]));
+        add_exdate(event, used, r->times[i]);
     }
     for (unsigned i = 0; i < r->days_len; i++) {
-        int64_t utc = zone_utc(zone, r->days[i] * DAY_S + in_day);
-        icalcomponent_add_property(event, zoned(icalproperty_new_exdate, used, utc));
+        add_exdate(event, used, zone_utc(zone, r->days[i] * DAY_S + in_day));
     }
 }
 
@@ -179,22 +206,23 @@ void ics_add(struct ics *ics, const struct reminder *r)
 {
     bool due = FIELD_HAS(reminder_fields, r, struct reminder, due_at);
     bool series = r->recurrence.len > 0 && FIELD_HAS(reminder_fields, r, struct reminder, starts_at);
-    if (!due || ics->events_len == LIMIT_FEED_EVENTS) {
+    int64_t next = seconds_of(r->due_at), start = series ? seconds_of(r->starts_at) : next;
+    if (!due || !ics_has_time(start) || !ics_has_time(next) || ics->events_len == LIMIT_FEED_EVENTS) {
         return;
     }
-    int64_t start = seconds_of(series ? r->starts_at : r->due_at);
     icalcomponent *event = icalcomponent_new(ICAL_VEVENT_COMPONENT);
     struct used_zone *zone = use_zone(ics, r->time_zone, start);
     add_head(event, r);
     if (series && zone == NULL && r->time_zone.len > 0) {
-        start = seconds_of(r->due_at);
+        start = next;
     }
     icalcomponent_add_property(event, zoned(icalproperty_new_dtstart, zone, start));
     if (series) {
         add_series(event, r, zone, start);
     }
     add_status(event, r);
-    ics->events[ics->events_len++] = event;
+    write_free(event, &ics->events);
+    ics->events_len++;
 }
 
 /* ---- the whole ---- */
@@ -220,14 +248,13 @@ void ics_write_free(struct ics *ics, struct buf *out)
         icalcomponent_add_component(comp, ics_zone(used->zone, used->name, used->from, ics->now));
         zone_free(used->zone);
     }
-    for (size_t i = 0; i < ics->events_len; i++) {
-        icalcomponent_add_component(comp, ics->events[i]);
-    }
-    char *text = icalcomponent_as_ical_string_r(comp);
-    CHECK(text != NULL);
-    buf_add_str(out, text);
-    free(text);
-    icalcomponent_free(comp);
+    size_t before = out->len, end = sizeof "END:VCALENDAR\r\n" - 1;
+    write_free(comp, out);
+    CHECK(out->len - before > end && memcmp(out->ptr + out->len - end, "END:VCALENDAR\r\n", end) == 0);
+    out->len -= end;
+    buf_add_bytes(out, buf_bytes(&ics->events));
+    buf_add_lit(out, "END:VCALENDAR\r\n");
+    buf_free(&ics->events);
     free(ics->zones);
     free(ics);
 }

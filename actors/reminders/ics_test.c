@@ -1,6 +1,7 @@
 #include "tests/support/test.h"
 
 #include <libical/ical.h>
+#include <pthread.h>
 
 #include "actors/reminders/ics.h"
 #include "node/base/when.h"
@@ -160,6 +161,50 @@ static void test_lines_are_folded_between_characters(void **state)
     free(text);
 }
 
+static void *write_some(void *arg)
+{
+    struct reminder r = reminder_of("stand-up", "2026-06-01T07:00:00Z");
+    make_series(&r, "2026-01-05T08:00:00Z", "Europe/Paris", "FREQ=WEEKLY;UNTIL=20270101;BYDAY=MO,WE");
+    char *first = text_of(&r, 1, false);
+    for (int i = 0; i < 100; i++) {
+        char *again = text_of(&r, 1, false);
+        assert_string_equal(again, first);
+        free(again);
+    }
+    *(char **)arg = first;
+    return NULL;
+}
+
+static void test_threads_write_at_the_same_time(void **state)
+{
+    pthread_t threads[4];
+    char *texts[4];
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, write_some, &texts[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_string_equal(texts[i], texts[0]);
+    }
+    for (int i = 0; i < 4; i++) {
+        free(texts[i]);
+    }
+}
+
+/* libical would write zeros. */
+static void test_times_behind_the_year_2999_are_left_out(void **state)
+{
+    struct reminder list[2] = {reminder_of("far", "3000-01-01T00:00:00Z"), reminder_of("near", "2026-03-08T07:30:00Z")};
+    (void)state;
+    make_series(&list[1], "2026-03-08T07:30:00Z", "", "FREQ=DAILY;UNTIL=90000101T000000Z\nEXDATE;VALUE=DATE:30010131");
+    char *text = text_of(list, 2, true);
+    assert_null(strstr(text, "far"));
+    assert_null(strstr(text, "EXDATE"));
+    expect_in(text, "\r\nRRULE:FREQ=DAILY\r\n");
+    free(text);
+}
+
 /* Every kind of reminder, read again by the library that calendar programs use. */
 static void test_what_is_written_can_be_read(void **state)
 {
@@ -187,11 +232,14 @@ static void test_what_is_written_can_be_read(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_reminder_is_an_event_in_utc),
-                                       cmocka_unit_test(test_what_is_not_due_is_left_out_and_what_is_done_is_silent),
-                                       cmocka_unit_test(test_a_series_has_its_zone_rule_and_exceptions),
-                                       cmocka_unit_test(test_a_zone_comes_once_and_covers_the_first_event),
-                                       cmocka_unit_test(test_lines_are_folded_between_characters),
-                                       cmocka_unit_test(test_what_is_written_can_be_read)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_write_at_the_same_time), /* the first to use the library */
+        cmocka_unit_test(test_a_reminder_is_an_event_in_utc),
+        cmocka_unit_test(test_what_is_not_due_is_left_out_and_what_is_done_is_silent),
+        cmocka_unit_test(test_a_series_has_its_zone_rule_and_exceptions),
+        cmocka_unit_test(test_a_zone_comes_once_and_covers_the_first_event),
+        cmocka_unit_test(test_lines_are_folded_between_characters),
+        cmocka_unit_test(test_times_behind_the_year_2999_are_left_out),
+        cmocka_unit_test(test_what_is_written_can_be_read)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
