@@ -202,9 +202,14 @@ static void fire_some(struct world *world, unsigned *fired)
         if (rows->list[i].table == TABLE_DUE) {
             items[len].id = due_key_id(rows->list[i].key);
             items[len].at = due_key_time(rows->list[i].key) + (below(&world->random, 8) == 0);
+            struct reminder r = {0};
+            struct bytes packed;
+            assert_int_equal(reminder_load(&world->replicas[0].rows.rows, items[len].id, &r, &packed), OK);
+            items[len].version = r.version - (below(&world->random, 8) == 0);
             items[len].has_next = below(&world->random, 2) == 0;
             items[len].next = items[len].at + 1 + (int64_t)below(&world->random, 20);
-            *fired += items[len++].at <= world->now;
+            *fired += items[len].at == r.armed_at && items[len].version == r.version && items[len].at <= world->now;
+            len++;
         }
     }
     in.items = bytes_of(items, len * sizeof items[0]);

@@ -11,7 +11,7 @@ struct ring {
     const struct kind *kind;
     const struct alarm *alarm;
     int64_t due_ms;        /* by the wall clock */
-    int64_t not_before_ms; /* the last attempt failed */
+    int64_t not_before_ms; /* the last attempt failed; by the boot clock */
     struct alarm_run *run; /* NULL: not under way */
 };
 
@@ -58,7 +58,9 @@ static void run_done(struct call *call)
     struct node *node = call->worker->node;
     struct partition *partition = &node->partitions[run->in.partition];
     if (call->err != OK) {
-        ring->not_before_ms = clock_wall_ms(node->clock) + AGAIN_MS;
+        ring->not_before_ms = clock_boot_ms(node->clock) + AGAIN_MS;
+        log_text(node->log, LOG_DEBUG, "an alarm was not carried out", "%s: %s", ring->alarm->name,
+                 err_code(call->err));
     }
     partition->alarms->after = atomic_load_explicit(&partition->commit, memory_order_acquire);
     run_free(run);
@@ -120,10 +122,10 @@ void alarms_tick(struct partition *partition)
     if (atomic_load_explicit(&node->stopping, memory_order_relaxed) || damage_any(node->damage) || !look(partition)) {
         return;
     }
-    int64_t now_ms = clock_wall_ms(node->clock);
+    int64_t now_ms = clock_wall_ms(node->clock), boot_ms = clock_boot_ms(node->clock);
     for (size_t i = 0; i < partition->alarms->len; i++) {
         struct ring *ring = &partition->alarms->rings[i];
-        if (ring->run == NULL && ring->due_ms <= now_ms && ring->not_before_ms <= now_ms &&
+        if (ring->run == NULL && ring->due_ms <= now_ms && ring->not_before_ms <= boot_ms &&
             partition->alarms->seen >= partition->alarms->after) {
             run(partition, ring);
         }

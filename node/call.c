@@ -298,16 +298,16 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
     if (op->in != NULL) {
         field_pack(&params, op->in, in);
     }
-    struct command command = {
-        .key = address.key,
-        .account = script->caller.account,
-        .session = script->caller.session,
-        .role = (int64_t)script->caller.role,
-        .params = buf_bytes(&params),
-        .kind = kind_id,
-        .op = op_tag,
-        .request_id = id_make(clock_wall_ms(node->clock), address.partition, random_u64(&call->worker->worker.random)),
-        .seed = random_u64(&call->worker->worker.random)};
+    struct command command = {.key = address.key,
+                              .account = script->caller.account,
+                              .session = script->caller.session,
+                              .role = (int64_t)script->caller.role,
+                              .params = buf_bytes(&params),
+                              .kind = kind_id,
+                              .op = op_tag,
+                              .request_id = partition_request_id(&node->partitions[address.partition],
+                                                                 random_u64(&call->worker->worker.random)),
+                              .seed = random_u64(&call->worker->worker.random)};
     if (main) {
         command.if_match = (int64_t)call->if_match;
         command.idem_key = call->idem_key;

@@ -168,7 +168,8 @@ void forward_system(struct node_worker *worker, uint8_t op_tag, const void *in)
                               .params = buf_bytes(&params),
                               .kind = KIND_SYSTEM,
                               .op = op_tag,
-                              .request_id = id_make(clock_wall_ms(node->clock), 0, random_u64(&worker->worker.random))};
+                              .request_id =
+                                  partition_request_id(&node->partitions[0], random_u64(&worker->worker.random))};
     struct submission *submission =
         submission_new(&node->partitions[0], KIND_SYSTEM, system_address.key, command_encode(&command));
     buf_free(&params);

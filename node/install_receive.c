@@ -207,7 +207,10 @@ static void switched(struct stage_job *job)
         return;
     }
     int64_t stamped_ms = receiver->head.book.stamped_ms;
-    partition->stamped_ms = stamped_ms > partition->stamped_ms ? stamped_ms : partition->stamped_ms;
+    if (stamped_ms > partition->stamped_ms) {
+        partition->stamped_ms = stamped_ms;
+        partition->stamped = LIMIT_STAMPED;
+    }
     if (partition->number == 0 && guard_load(partition->node) != OK) {
         log_text(partition->node->log, LOG_ERROR, "the system state cannot be read", "restart the node");
     }

@@ -94,9 +94,11 @@
 #define LIMIT_ZONE_BYTES 64        /* the name of a time zone */
 #define LIMIT_RECURRENCE_BYTES 512 /* RRULE and EXDATE */
 #define LIMIT_SNOOZE_MS (366LL * 24 * 3600 * 1000)
-#define LIMIT_FIRE_BATCH 64               /* due reminders in one command */
-#define LIMIT_FEED_EVENTS 1000            /* in an iCalendar feed: the newest */
-#define LIMIT_FEED_DESCRIPTION_BYTES 2000 /* of a content, in the feed; the rest is cut off */
+#define LIMIT_FIRE_BATCH 64                      /* due reminders in one command */
+#define LIMIT_FIRE_SERIES 8                      /* of them, series whose next time is computed */
+#define LIMIT_MISSED_MS (7LL * 24 * 3600 * 1000) /* occurrences of a series missed longer ago do not ring */
+#define LIMIT_FEED_EVENTS 1000                   /* in an iCalendar feed: the newest */
+#define LIMIT_FEED_DESCRIPTION_BYTES 2000        /* of a content, in the feed; the rest is cut off */
 
 /* Event logs: what goes beyond is dropped from the oldest on, and whoever resumes there is told of the gap. */
 #define LIMIT_EVENTS 1000                /* kept for an account */

@@ -370,6 +370,7 @@ enum err partition_open(struct partition *partition, const struct group_start *s
                                     .ops = &partition_group_ops,
                                     .ctx = partition};
     partition->stamped_ms = state_partition(node->state, partition->number)->stamped_ms;
+    partition->stamped = LIMIT_STAMPED;
     for (size_t i = 0; i < start->entries_len; i++) {
         note_stamp(partition, &start->entries[i]);
     }
@@ -456,6 +457,13 @@ bool partition_is_in_contact(const struct node *node)
 }
 
 /* ---- commands ---- */
+
+struct id partition_request_id(struct partition *partition, uint64_t random)
+{
+    int64_t now = clock_wall_ms(partition->node->clock);
+    int64_t stamped = atomic_load_explicit(&partition->stamped_ms, memory_order_relaxed);
+    return id_make(now > stamped ? now : stamped, partition->number, random);
+}
 
 struct submission *submission_new(struct partition *partition, uint8_t kind, struct bytes key, struct bytes payload)
 {

@@ -18,12 +18,12 @@ struct partition {
     struct list link; /* in home->partitions */
     unsigned number;
     struct group *group;
-    int64_t stamped_ms;
-    unsigned stamped;              /* commands proposed with that stamp */
-    struct alarms *alarms;         /* NULL: none was ever looked at */
-    struct list run_queue;         /* actors with mail */
-    struct submission **proposals; /* by index */
-    struct apply_batch *building;  /* committed in this turn, not yet handed to the state writer */
+    atomic_int_fast64_t stamped_ms; /* the newest stamp seen; written on the home worker */
+    unsigned stamped;               /* commands proposed with that stamp */
+    struct alarms *alarms;          /* NULL: none was ever looked at */
+    struct list run_queue;          /* actors with mail */
+    struct submission **proposals;  /* by index */
+    struct apply_batch *building;   /* committed in this turn, not yet handed to the state writer */
     size_t building_cap;
     unsigned loads;                    /* of old entries, under way */
     struct list senders;               /* of the state, to replicas (node/install.h) */
@@ -73,6 +73,9 @@ void partition_close(struct partition *partition);
 enum err partition_open(struct partition *partition, const struct group_start *start) MUST_USE;
 extern const struct group_ops partition_group_ops;
 
+/* For a new command; never older than a stamp already given, whatever clocks say (node/apply.h: old ones are refused).
+ */
+struct id partition_request_id(struct partition *partition, uint64_t random);
 /* Makes a submission; the payload is taken over. */
 struct submission *submission_new(struct partition *partition, uint8_t kind, struct bytes key, struct bytes payload);
 void submission_free(struct submission *submission);

@@ -93,11 +93,11 @@ static enum err look(struct script *s)
     return OK;
 }
 
-/* Gathers what the first target in the outbox is to get. */
-static enum err gather(struct script *s, struct rows *rows, struct buf *out)
+/* Gathers what the first target from that key on is to get. */
+static enum err gather(struct script *s, struct rows *rows, struct bytes from, struct buf *out)
 {
     struct relay_state *st = s->state;
-    struct bytes key, value, from = BYTES_NONE;
+    struct bytes key, value;
     struct outbox_key next;
     enum err err = OK;
     for (unsigned n = 0; n < LIMIT_RELAY_BATCH && out->len < RELAY_BYTES; n++) {
@@ -123,7 +123,14 @@ static enum err deliver(struct script *s)
     const struct alarm_in *in = s->in;
     struct relay_state *st = s->state;
     struct buf rows = {0};
-    enum err err = gather(s, script_rows(s, in->partition), &rows);
+    uint64_t chance;
+    s->services->random(s, &chance, sizeof chance);
+    /* From any target on: one that takes nothing at the moment does not hold up the others. */
+    struct outbox_key start = outbox_key(1 + (unsigned)(chance % s->partitions), 0);
+    enum err err = gather(s, script_rows(s, in->partition), key_bytes(&start), &rows);
+    if (err == OK && rows.len == 0) {
+        err = gather(s, script_rows(s, in->partition), BYTES_NONE, &rows);
+    }
     struct bytes copy = arena_copy(s->arena, buf_bytes(&rows));
     buf_free(&rows);
     TRY(err);
@@ -159,17 +166,31 @@ const struct step relay_steps[] = {
 
 /* ---- at the target ---- */
 
+static bool is_whole(struct bytes rows)
+{
+    while (rows.len > 0) {
+        uint32_t len, head = sizeof(uint64_t) + sizeof len;
+        if (rows.len < head) {
+            return false;
+        }
+        memcpy(&len, rows.ptr + sizeof(uint64_t), sizeof len);
+        if (len > rows.len - head) {
+            return false;
+        }
+        rows = bytes_of(rows.ptr + head + len, rows.len - head - len);
+    }
+    return true;
+}
+
 /* The first of the rows, which begin behind it afterwards. */
 static enum err take(struct turn *turn, struct bytes *rows, uint64_t taken)
 {
     struct parcel parcel = {0};
     uint64_t number;
     uint32_t len;
-    CHECK(rows->len >= sizeof number + sizeof len);
     memcpy(&number, rows->ptr, sizeof number);
     memcpy(&len, rows->ptr + sizeof number, sizeof len);
     struct bytes packed = bytes_of(rows->ptr + sizeof number + sizeof len, len);
-    CHECK(len <= rows->len - sizeof number - sizeof len);
     *rows = bytes_of(packed.ptr + len, rows->len - sizeof number - sizeof len - len);
     if (number <= taken) {
         return OK;
@@ -185,6 +206,9 @@ enum err relay_deliver_reduce(struct turn *turn, const void *raw, struct reply *
     struct bytes rest = in->rows;
     uint64_t taken;
     (void)reply;
+    if (!is_whole(rest)) {
+        return ERR_BAD_REQUEST; /* of another version */
+    }
     TRY(inbox_load(turn->rows, bytes_of(key, sizeof key), &taken));
     while (rest.len > 0) {
         TRY(take(turn, &rest, taken));

@@ -59,10 +59,10 @@ struct reminder_snooze {
 };
 extern const struct field reminder_snooze_in[];
 
-/* A reminder that is due, the time it was armed for, and the series' next occurrence behind it. */
+/* A reminder of this version that is due, the time it was armed for, and the series' next occurrence behind it. */
 struct due_item {
     struct id id;
-    int64_t at, next;
+    int64_t version, at, next;
     bool has_next;
     uint8_t zero[7];
 };

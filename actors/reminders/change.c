@@ -34,6 +34,16 @@ static bool is_assigned(const struct reminder *r)
     return !id_is_none(r->assignee_id) && !id_eq(r->assignee_id, r->owner);
 }
 
+/* What it is now is none of theirs. */
+static enum err tell_unassigned(struct turn *turn, const struct reminder *before)
+{
+    struct buf packed = {0};
+    field_pack(&packed, reminder_fields, before);
+    enum err err = event_add(turn, before->assignee_id, EVENT_REMINDER_UNASSIGNED, buf_bytes(&packed));
+    buf_free(&packed);
+    return err;
+}
+
 /* before is NULL for a new one: its creator has the answer. */
 static enum err tell(struct turn *turn, const struct reminder *before, const struct reminder *after,
                      struct bytes packed)
@@ -44,7 +54,7 @@ static enum err tell(struct turn *turn, const struct reminder *before, const str
         TRY(event_add(turn, after->owner, EVENT_REMINDER_CHANGED, packed));
     }
     if (was && !same) {
-        TRY(event_add(turn, before->assignee_id, EVENT_REMINDER_UNASSIGNED, packed));
+        TRY(tell_unassigned(turn, before));
     }
     if (is) {
         TRY(event_add(turn, after->assignee_id, same ? EVENT_REMINDER_CHANGED : EVENT_REMINDER_ASSIGNED, packed));
@@ -151,10 +161,12 @@ static void arm(const struct turn *turn, const struct reminder *before, const st
     if (reopened && HAS(in, next_at)) {
         SET(r, due_at, in->next_at);
     }
+    bool moved = before == NULL || !REMINDER_HAS(before, due_at) || before->due_at != r->due_at;
+    bool rang = !moved && REMINDER_HAS(before, fired_at) && before->fired_at >= before->due_at;
     if (!REMINDER_HAS(r, due_at) || r->completed) {
         CLEAR(r, armed_at);
         CLEAR(r, snoozed_until);
-    } else if (before == NULL || !same_times(before, r) || (reopened && r->due_at > turn->now_ms)) {
+    } else if (moved || (!rang && !same_times(before, r)) || (reopened && r->due_at > turn->now_ms)) {
         CLEAR(r, snoozed_until);
         SET(r, armed_at, r->due_at);
     }

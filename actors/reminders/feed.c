@@ -5,7 +5,7 @@
 #include "node/base/text.h"
 #include "node/limits.h"
 
-const struct field feed_fields[] = {FIELD_BLOB(1, feed, secret, FIELD_HIDDEN), FIELD_TIME(2, feed, created_at, 0),
+const struct field feed_fields[] = {FIELD_BLOB(1, feed, secret, DIGEST_BYTES), FIELD_TIME(2, feed, created_at, 0),
                                     FIELDS_END};
 const struct field feed_made_fields[] = {FIELD_STRING(1, feed_made, token, 0, 0, FIELD_SECRET),
                                          FIELD_STRING(2, feed_made, url, 0, 0, FIELD_SECRET), FIELDS_END};

@@ -19,36 +19,53 @@ static enum err look(struct script *s)
     return OK;
 }
 
-/* A time that was put off takes the occurrences before it along; those missed otherwise ring one by one. */
-static void find_next(const struct reminder *r, struct due_item *item)
+/* A time that was put off takes the occurrences before it along; those missed otherwise ring one by one, if they are
+ * not too old. False: this node cannot tell, another leader may. */
+static bool find_next(const struct reminder *r, int64_t now_ms, struct due_item *item)
 {
-    if (REMINDER_HAS(r, recurrence) && r->due_at <= item->at) {
-        item->has_next = recur_next(r->recurrence, r->time_zone, r->starts_at, item->at, &item->next);
+    int64_t missed = now_ms - LIMIT_MISSED_MS, after = item->at > missed ? item->at : missed;
+    enum recur found = recur_next(r->recurrence, r->time_zone, r->starts_at, after, &item->next);
+    item->has_next = found == RECUR_FOUND;
+    return found != RECUR_UNKNOWN;
+}
+
+/* What is due and where it goes on; *series is how many more may be computed. */
+static enum err add_item(struct rows *rows, struct bytes key, int64_t now_ms, unsigned *series, struct buf *out)
+{
+    struct due_item item = {.at = due_key_time(key), .id = due_key_id(key)};
+    struct reminder r = {0};
+    struct bytes packed;
+    enum err err = reminder_load(rows, item.id, &r, &packed);
+    if (err == OK && REMINDER_HAS(&r, recurrence) && r.due_at <= item.at) {
+        --*series;
+        if (!find_next(&r, now_ms, &item)) {
+            return OK;
+        }
     }
+    item.version = r.version;
+    buf_add(out, &item, sizeof item);
+    return err == ERR_NOT_FOUND ? OK : err; /* an index row without a record: damage, which the reducer clears away */
 }
 
 static enum err gather(struct rows *rows, int64_t now_ms, struct buf *out)
 {
     struct bytes key, value, from = BYTES_NONE;
     struct due_key next;
-    enum err err = OK;
-    for (unsigned n = 0; n < LIMIT_FIRE_BATCH; n++) {
-        struct due_item item = {0};
-        struct reminder r = {0};
-        err = rows_ceil(rows, TABLE_DUE, from, &key, &value);
-        if (err != OK || due_key_time(key) > now_ms) {
-            break;
+    unsigned series = LIMIT_FIRE_SERIES;
+    for (unsigned n = 0; n < LIMIT_FIRE_BATCH && series > 0; n++) {
+        enum err err = rows_ceil(rows, TABLE_DUE, from, &key, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
         }
-        item.at = due_key_time(key);
-        item.id = due_key_id(key);
-        next = due_key(item.at, item.id);
+        if (due_key_time(key) > now_ms) {
+            return OK;
+        }
+        next = due_key(due_key_time(key), due_key_id(key));
         next.b[sizeof next.b - 1] = 1; /* right behind */
         from = bytes_of(next.b, sizeof next.b);
-        TRY(reminder_load(rows, item.id, &r, &value));
-        find_next(&r, &item);
-        buf_add(out, &item, sizeof item);
+        TRY(add_item(rows, key, now_ms, &series, out));
     }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return OK;
 }
 
 static enum err command(struct script *s)
@@ -60,8 +77,9 @@ static enum err command(struct script *s)
     FIELD_SET(reminder_fire_in, &st->fire, struct reminder_fire, items, arena_copy(s->arena, buf_bytes(&items)));
     buf_free(&items);
     TRY(err);
-    if (st->fire.items.len == 0) {
-        return script_done(s);
+    if (st->fire.items.len == 0) { /* or is there something due that this node cannot tell the next time of? */
+        bool waits = reminders_due(script_rows(s, in->partition)) <= s->now_ms;
+        return waits ? ERR_CONFLICT : script_done(s);
     }
     script_command(s, KIND_REMINDERS, REMINDER_DO_FIRE, (struct address){in->partition, BYTES_LIT("due")}, &st->fire,
                    false);
@@ -115,17 +133,30 @@ static enum err tell(struct turn *turn, const struct reminder *r)
     return err;
 }
 
+/* There is no such row, but for damage. */
+static enum err forget_due(struct turn *turn, const struct due_item *item)
+{
+    struct due_key key = due_key(item->at, item->id);
+    enum err err = rows_del(turn->rows, TABLE_DUE, due_key_bytes(&key));
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err ring(struct turn *turn, const struct due_item *item)
 {
     struct reminder r = {0};
     struct bytes packed;
     enum err err = rows_get(turn->rows, TABLE_REMINDER, id_bytes(&item->id), &packed);
-    if (err != OK) {
-        return err == ERR_NOT_FOUND ? OK : err;
+    if (err == OK) {
+        err = field_unpack(reminder_fields, arena_copy(turn->arena, packed), &r);
     }
-    TRY(field_unpack(reminder_fields, arena_copy(turn->arena, packed), &r));
-    if (!REMINDER_HAS(&r, armed_at) || r.armed_at != item->at || item->at > turn->now_ms) {
-        return OK; /* it has rung, or was changed since the leader looked */
+    if (err != OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    if (!REMINDER_HAS(&r, armed_at) || r.armed_at != item->at) {
+        return forget_due(turn, item); /* it has rung, or is gone */
+    }
+    if (r.version != item->version || item->at > turn->now_ms) {
+        return OK; /* it was changed since the leader looked: it looks again */
     }
     SET(&r, fired_at, turn->now_ms);
     SET(&r, version, (int64_t)turn->version);
@@ -144,7 +175,9 @@ enum err reminder_fire(struct turn *turn, const void *raw, struct reply *reply)
 {
     const struct reminder_fire *in = raw;
     (void)reply;
-    CHECK(in->items.len % sizeof(struct due_item) == 0);
+    if (in->items.len % sizeof(struct due_item) != 0) {
+        return ERR_BAD_REQUEST; /* of another version */
+    }
     for (size_t at = 0; at < in->items.len; at += sizeof(struct due_item)) {
         struct due_item item;
         memcpy(&item, in->items.ptr + at, sizeof item);

@@ -60,13 +60,14 @@ static bool in_range(int64_t utc)
     return utc > -62135596800 + 2 * DAY_S && utc < 253402300800 - 2 * DAY_S;
 }
 
-bool recur_next(struct bytes recurrence, struct bytes zone_name, int64_t start_ms, int64_t after_ms, int64_t *out_ms)
+enum recur recur_next(struct bytes recurrence, struct bytes zone_name, int64_t start_ms, int64_t after_ms,
+                      int64_t *out_ms)
 {
     struct recurrence r;
     struct zone *zone = zone_open(zone_name);
     int64_t start = floor_div(start_ms, 1000), millis = (start_ms % 1000 + 1000) % 1000;
-    bool found = false;
-    if (zone != NULL && in_range(start) && recurrence_parse(recurrence, zone, &r) == NULL) {
+    bool known = zone != NULL && recurrence_parse(recurrence, zone, &r) == NULL, found = false;
+    if (known && in_range(start)) {
         found = start_ms > after_ms && !is_excluded(&r, zone, start);
         *out_ms = start_ms;
         /* What comes at second t comes at t * 1000 + millis: behind after_ms exactly when t is behind this. */
@@ -77,7 +78,7 @@ bool recur_next(struct bytes recurrence, struct bytes zone_name, int64_t start_m
         }
     }
     zone_free(zone);
-    return found;
+    return !known ? RECUR_UNKNOWN : found ? RECUR_FOUND : RECUR_OVER;
 }
 
 const char *recur_refusal(struct bytes recurrence)

@@ -19,10 +19,11 @@
 const char *recur_refusal(struct bytes recurrence);
 bool zone_is_known(struct bytes zone);
 
-/* The first occurrence after after_ms of the series that begins at start_ms, in a zone (empty: UTC); false: there is
- * none. start_ms itself is the first occurrence, whether the rule names it or not (it counts for COUNT, UNTIL does not
- * end it), unless it is excluded. Bounded in time whatever the rule is (series.h): what comes only after some 200
- * years, or not before the year 9999, does not come. */
-bool recur_next(struct bytes recurrence, struct bytes zone, int64_t start_ms, int64_t after_ms, int64_t *out_ms);
+/* The first occurrence after after_ms of the series that begins at start_ms, in a zone (empty: UTC). RECUR_OVER: there
+ * is none; RECUR_UNKNOWN: this machine does not know the zone, or the rule. start_ms itself is the first occurrence,
+ * whether the rule names it or not (it counts for COUNT, UNTIL does not end it), unless it is excluded. Bounded in time
+ * whatever the rule is (series.h): what comes only after some 200 years, or not before the year 9999, does not come. */
+enum recur { RECUR_OVER, RECUR_FOUND, RECUR_UNKNOWN };
+enum recur recur_next(struct bytes recurrence, struct bytes zone, int64_t start_ms, int64_t after_ms, int64_t *out_ms);
 
 #endif

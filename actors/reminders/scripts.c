@@ -2,6 +2,7 @@
 #include "actors/auth/auth.h"
 #include "actors/reminders/body.h"
 #include "actors/reminders/recur.h"
+#include "node/limits.h"
 
 enum { TRIES_MAX = 5 };
 #define HAS BODY_HAS
@@ -101,12 +102,15 @@ static enum err check_texts(struct script *s, const struct reminder_body *in)
 static enum err new_series(struct script *s, const struct reminder *before, const struct times *t,
                            struct reminder_body *body)
 {
-    bool moved = before == NULL || !REMINDER_HAS(before, starts_at) || t->due_at != before->due_at;
-    int64_t start = moved ? t->due_at : before->starts_at, next;
+    bool moved = before == NULL || !REMINDER_HAS(before, due_at) || t->due_at != before->due_at;
+    bool same_start = before != NULL && REMINDER_HAS(before, starts_at) && !moved;
+    bool rang = !moved && REMINDER_HAS(before, fired_at) && before->fired_at >= before->due_at;
+    int64_t start = same_start ? before->starts_at : t->due_at, missed = s->now_ms - LIMIT_MISSED_MS, next;
+    int64_t after = same_start || rang ? s->now_ms : start - 1;
     if (!t->has_due) {
         return reply_invalid(s->reply, "/due_at", "required", "A recurrence needs the time of its first occurrence");
     }
-    if (!recur_next(t->recurrence, t->time_zone, start, moved ? start - 1 : s->now_ms, &next)) {
+    if (recur_next(t->recurrence, t->time_zone, start, after > missed ? after : missed, &next) != RECUR_FOUND) {
         return reply_invalid(s->reply, "/recurrence", "never", "It has no occurrence");
     }
     BODY_SET(body, starts_at, start);
@@ -124,17 +128,18 @@ enum err reminder_schedule(struct script *s, const struct reminder *before, bool
     }
     TRY(check_texts(s, body));
     struct times t = times_of(before, body, whole);
+    if (before != NULL && (whole || t.recurrence.len > 0 || !t.same)) {
+        BODY_SET(body, based_on, before->version);
+    }
     if (t.recurrence.len == 0) {
         return OK;
-    }
-    if (before != NULL) {
-        BODY_SET(body, based_on, before->version);
     }
     if (!t.same) {
         return new_series(s, before, &t, body);
     }
     bool opens = (HAS(body, completed) && !body->completed) || (HAS(body, status) && body->status != DONE) || whole;
-    if (before->completed && opens && recur_next(t.recurrence, t.time_zone, before->starts_at, s->now_ms, &next)) {
+    if (before->completed && opens &&
+        recur_next(t.recurrence, t.time_zone, before->starts_at, s->now_ms, &next) == RECUR_FOUND) {
         BODY_SET(body, next_at, next);
     }
     return OK;

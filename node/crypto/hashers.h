@@ -1,6 +1,6 @@
 /* The processes that hash passwords: `belfry hash`, one a compute thread, over a socket pair each.
  *
- * Argon2id maps and unmaps 19 MiB for every hash. In the node's own process that holds the address space's
+ * Argon2id maps and unmaps 7 MiB for every hash. In the node's own process that holds the address space's
  * lock again and again, at the lowest priority, and reads beside sign-ups wait for it: their p99 was 11 times
  * the idle one in-process and about the idle one with processes (bench/README.md). A helper that dies is
  * started anew with the next hash; helpers end with the node. */
