@@ -119,7 +119,9 @@ void alarms_tick(struct partition *partition)
     if (partition->alarms == NULL) {
         partition->alarms = alarms_new();
     }
-    if (atomic_load_explicit(&node->stopping, memory_order_relaxed) || damage_any(node->damage) || !look(partition)) {
+    bool off = atomic_load_explicit(&node->clock_off, memory_order_relaxed); /* too early, perhaps */
+    if (off || atomic_load_explicit(&node->stopping, memory_order_relaxed) || damage_any(node->damage) ||
+        !look(partition)) {
         return;
     }
     int64_t now_ms = clock_wall_ms(node->clock), boot_ms = clock_boot_ms(node->clock);

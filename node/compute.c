@@ -6,6 +6,7 @@
 #include "node/balance.h"
 #include "node/codec/field.h"
 #include "node/peers.h"
+#include "node/skew.h"
 #include "node/tickets.h"
 
 /* ---- the messages ---- */
@@ -44,12 +45,14 @@ struct load_message {
     struct fieldset set;
     int64_t hashes, yours, processes, service_us;
     bool stopping;
+    int64_t wall; /* the sender's clock */
 };
 static const struct field load_message_fields[] = {FIELD_INT(1, load_message, hashes, 0, INT32_MAX, 0),
                                                    FIELD_INT(2, load_message, yours, 0, INT32_MAX, 0),
                                                    FIELD_INT(3, load_message, processes, 0, INT32_MAX, 0),
                                                    FIELD_INT(4, load_message, service_us, 0, INT32_MAX, 0),
                                                    FIELD_BOOL(5, load_message, stopping, 0),
+                                                   FIELD_TIME(6, load_message, wall, 0),
                                                    FIELDS_END};
 enum { MESSAGE_ROOM = 128 }; /* more than is packed around a password and a phc */
 
@@ -383,6 +386,8 @@ void compute_on_load(struct node_worker *worker, const struct link_hello *from, 
                                 .service_ms = (double)bounded(message.service_us, INT32_MAX) / 1000,
                                 .stopping = message.stopping};
     balance_report(worker->node->balance, replica_of(from->node), &load, now_ms(worker));
+    skew_note(worker->node->skew, replica_of(from->node), message.wall, clock_wall_ms(worker->node->clock),
+              now_ms(worker));
 }
 
 static void report(struct node_worker *worker)
@@ -394,12 +399,13 @@ static void report(struct node_worker *worker)
         struct balance_load load =
             balance_load_for(node->balance, up[i], (unsigned)atomic_load(&node->computing),
                              worker->server.draining || atomic_load(&node->stopping) || atomic_load(&node->draining));
-        struct load_message message = {.set.has = field_bit(5) - 1,
+        struct load_message message = {.set.has = field_bit(6) - 1,
                                        .hashes = load.hashes,
                                        .yours = load.yours,
                                        .processes = load.processes,
                                        .service_us = (int64_t)(load.service_ms * 1000),
-                                       .stopping = load.stopping};
+                                       .stopping = load.stopping,
+                                       .wall = clock_wall_ms(node->clock)};
         struct buf body = {0};
         field_pack(&body, load_message_fields, &message);
         (void)peers_send(worker, up[i], PEER_LOAD, buf_bytes(&body));

@@ -8,6 +8,7 @@
 #include "node/forward.h"
 #include "node/install.h"
 #include "node/peers.h"
+#include "node/skew.h"
 
 enum {
     JOINING_MAX = 16,
@@ -276,7 +277,9 @@ static bool is_ready(void *ctx, uint64_t replica)
 {
     const struct look_at *at = ctx;
     uint64_t match = group_match_index(at->partition->group, replica);
-    return peers_reach(at->worker, replica) && match + NEARLY >= group_last_index(at->partition->group);
+    struct node *node = at->worker->node;
+    return peers_reach(at->worker, replica) && skew_is_peer_right(node->skew, replica, clock_boot_ms(node->clock)) &&
+           match + NEARLY >= group_last_index(at->partition->group);
 }
 
 static void hand_over(struct partition *partition, uint64_t to)
@@ -328,7 +331,7 @@ static void tend_group(struct look_at *at, struct rows *rows)
     struct node *node = at->worker->node;
     struct group_members current, wanted, next;
     group_members(partition->group, &current);
-    if (atomic_load(&node->draining)) {
+    if (atomic_load(&node->draining) || atomic_load(&node->clock_off)) {
         uint64_t heir = best_heir(at, &current);
         if (heir != 0) {
             hand_over(partition, heir);

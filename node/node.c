@@ -37,6 +37,7 @@
 #include "node/repair.h"
 #include "node/request.h"
 #include "node/router.h"
+#include "node/skew.h"
 #include "node/streams.h"
 #include "node/turn_log.h"
 #include "node/upkeep.h"
@@ -513,6 +514,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     atomic_init(&node->commit_seq, 1);
     node->stream_hub = stream_hub_new();
     node->guard = guard_new();
+    node->skew = skew_new();
     node->keyring = keyring_new();
     node->router = router_new();
     openapi_write(node->router, &node->openapi);
@@ -621,6 +623,7 @@ static void free_node(struct node *node)
     balance_free(node->balance);
     stream_hub_free(node->stream_hub);
     guard_free(node->guard);
+    skew_free(node->skew);
     keyring_free(node->keyring);
     buf_free(&node->openapi);
     buf_free(&node->docs);

@@ -28,6 +28,7 @@ struct keyring;
 struct partition;
 struct members;
 struct peers;
+struct skew;
 struct statuses;
 struct stream_hub;
 struct streams;
@@ -111,6 +112,8 @@ struct node {
     atomic_bool stopping;
     atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */
     atomic_bool draining;   /* leaderships are handed over */
+    struct skew *skew;      /* clocks of the others; its own lock */
+    atomic_bool clock_off;  /* most others' clocks say otherwise: it leads nothing */
     int64_t boot_ms;        /* the boot clock at the start */
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
     struct space space;     /* the first worker's */

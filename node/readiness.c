@@ -73,6 +73,8 @@ unsigned readiness_check(struct node *node, struct buf *out_text, bool verbose)
         check(out_text, verbose, &failing, keyring_can_sign(node->keyring), "keys", "there is no signing key yet");
     }
     check(out_text, verbose, &failing, !atomic_load(&node->draining), "serving", "the node is draining or stopping");
+    check(out_text, verbose, &failing, !atomic_load(&node->clock_off), "clock",
+          "the clock is off from most others' by more than 250 ms");
     check(out_text, verbose, &failing, !members_is_retired(node->members), "member",
           "this node was removed from the cluster: it may be stopped and erased");
     if (failing == 0) {

@@ -9,6 +9,7 @@
 #include "node/damage.h"
 #include "node/members.h"
 #include "node/peers.h"
+#include "node/skew.h"
 
 enum { UPKEEP_MS = 100, CHORE_EVERY = 10, PASSIVATE_MOST = 20000 };
 
@@ -102,6 +103,18 @@ static void look_at_disk(struct node *node)
     }
 }
 
+/* One worker looks for all. */
+static void look_at_clock(struct node *node)
+{
+    bool was = atomic_load(&node->clock_off), off = skew_is_off(node->skew, clock_boot_ms(node->clock));
+    atomic_store(&node->clock_off, off);
+    if (off != was) {
+        log_text(node->log, off ? LOG_ERROR : LOG_INFO,
+                 off ? "the clock is not that of the other nodes: this node leads nothing" : "the clock is right again",
+                 "%s", "the bound is 250 ms");
+    }
+}
+
 static void tend_groups(struct node_worker *worker)
 {
     members_tend(worker);
@@ -124,6 +137,7 @@ static void on_upkeep(struct timer *timer)
     }
     if (worker->worker.index == 0 && worker->node->durable != NULL) {
         look_at_disk(worker->node);
+        look_at_clock(worker->node);
     }
     if (++worker->next_chore % CHORE_EVERY == 0) {
         look_for_chores(worker);

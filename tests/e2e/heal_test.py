@@ -7,12 +7,15 @@ import re
 import shutil
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import threading
 import time
 
 from belfry import BINARY, SLOW, Node, main
 from cluster import ClusterTest, free_ports
+
+FAKETIME = "/usr/lib/%s/faketime/libfaketime.so.1" % sysconfig.get_config_var("MULTIARCH")  # of the package faketime
 
 SEED = int(os.environ.get("SEED", str(random.randrange(1 << 30))))
 SMALL_LOG = ("--log-segment-mib", "4", "--log-keep-mib", "0", "--durable-interval-ms", "200")
@@ -126,6 +129,27 @@ class Heal(ClusterTest):
         self.operator(cluster.nodes[2], "drain", victim, "--off")
         cluster.wait("it leads again", lambda: cluster.leads(1))
         cluster.wait_ready(1)
+
+    def test_node_whose_clock_is_off_leads_nothing(self):
+        cluster = self.cluster(3)
+        user = cluster.signup(0, "tick")
+        cluster.kill(2)
+        cluster.nodes[2].prefix = ["env", "LD_PRELOAD=" + FAKETIME, "FAKETIME=+10m", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
+        cluster.launch(2)
+        due = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
+        reminder = user.post("/v1/reminders", {"title": "in five minutes", "due_at": due}).json["id"]
+        cluster.wait("it says that its clock is off", lambda: "clock: " in cluster.get(2, "/readyz")[1])
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            self.assertEqual(cluster.leads(2), set())
+            self.assertEqual(user.post("/v1/reminders", {"title": "as ever"}).status, 201)
+            time.sleep(0.1)
+        self.assertNotIn("fired_at", user.get("/v1/reminders/" + reminder).json)
+        cluster.kill(2)
+        cluster.nodes[2].prefix = []
+        cluster.launch(2)
+        cluster.wait_ready(2)
+        cluster.wait("it leads again", lambda: cluster.leads(2))
 
     def test_logout_is_seen_everywhere_within_a_second(self):
         cluster = self.cluster()
