@@ -44,7 +44,7 @@ static void test_who_is_off(void **state)
         assert_int_equal(skew_is_off(skew, now_ms), table[i].off);
         assert_int_equal(skew_is_peer_right(skew, 1, now_ms), !table[i].first_off);
         assert_false(skew_is_peer_right(skew, 99, now_ms)); /* never heard of */
-        assert_false(skew_is_off(skew, now_ms + 4000)); /* nobody is heard any more */
+        assert_false(skew_is_off(skew, now_ms + 4000));     /* nobody is heard any more */
         skew_free(skew);
     }
 }
