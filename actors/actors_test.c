@@ -34,7 +34,8 @@ static enum err apply(struct replica *replica, const struct kind *kind, uint8_t 
     enum err err = op->reduce(&turn, in, reply);
     buf_free(&turn.touched);
     assert_true(err == OK || replica->rows.len == rows_before); /* what failed has written nothing */
-    for (size_t i = 0; kinds[i] != NULL; i++) {
+    bool look = replica->rows.len < 300 || replica->index % 16 == 0; /* a look costs with the rows */
+    for (size_t i = 0; look && kinds[i] != NULL; i++) {
         if (kinds[i]->check != NULL) {
             assert_int_equal(kinds[i]->check(&replica->rows.rows, &arena), OK);
         }
@@ -246,7 +247,9 @@ static void test_reminders_keep_their_invariants(void **state)
         struct reminder_body body = {0};
         struct reply reply = {0};
         random_body(&world, &body);
-        (void)run(&world, &reminders_kind, tag, id_bytes(&caller), caller, &body, &reply);
+        struct reminder_id gone = {.set.has = 1, .id = body.id};
+        const void *in = tag == REMINDER_DO_DELETE ? (const void *)&gone : &body;
+        (void)run(&world, &reminders_kind, tag, id_bytes(&caller), caller, in, &reply);
         reply_close(&reply);
         if (below(&world.random, 4) == 0) {
             snooze_some(&world);
