@@ -13,7 +13,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/model_rows.h"
 
-enum { PARTITIONS = 1, NOW_S = 1800000000, STEPS_MAX = 200 };
+enum { PARTITIONS = 1, NOW_S = 1800000000, STEPS_MAX = 200, DECODED_BYTES = 256 * 1024 };
 static const int64_t now_ms = (int64_t)NOW_S * 1000;
 
 static struct router *router;
@@ -333,7 +333,9 @@ static void answer(struct world *world, const struct facade *facade, const struc
     if (op->role == ROLE_NONE && !facade_route_of(op)->optional) {
         caller = (struct caller){0};
     }
+    size_t before = arena_held(&world->arena);
     enum err err = foreign_decode(facade, match, http, &world->arena, &in, &why);
+    CHECK(arena_held(&world->arena) - before <= DECODED_BYTES + 8 * http->body.len);
     if (err == OK) {
         err =
             op->type == OP_QUERY ? run_query(world, op, in, caller, &reply) : run_script(world, op, in, caller, &reply);
@@ -401,6 +403,24 @@ static void seed(const char *name, unsigned facade, unsigned type, enum method m
     buf_free(&out);
 }
 
+/* One long name over many members. */
+static void seed_wide(void)
+{
+    struct buf body = {0};
+    buf_add_lit(&body, "{\"");
+    for (int i = 0; i < 8000; i++) {
+        buf_add_char(&body, 'a');
+    }
+    buf_add_lit(&body, "\":{");
+    for (int i = 0; i < FORM_MEMBERS; i++) {
+        buf_printf(&body, "%s\"%d\":1", i == 0 ? "" : ",", i);
+    }
+    buf_add_lit(&body, "}}");
+    buf_add_char(&body, 0);
+    seed("wide", 1, 0, METHOD_POST, "/users/login", "", (const char *)body.ptr);
+    buf_free(&body);
+}
+
 static void seeds(void)
 {
     char path[128], hex[FOREIGN_HEX_BYTES + 1] = "", body[256], user[FOREIGN_HEX_BYTES + 1] = "";
@@ -439,6 +459,7 @@ static void seeds(void)
     seed("update", REMINDME, 0, METHOD_POST, path, "jwt=x", "{\"title\":\"t\",\"completed\":true,\"public\":0}");
     (void)snprintf(path, sizeof path, "/api/task-delete/%llu/", number);
     seed("delete", REMINDME, 0, METHOD_DELETE, path, "jwt=x", "");
+    seed_wide();
     seed("me", REMINDME, 0, METHOD_GET, "/api/current-user/", "jwt=x", "");
 }
 
