@@ -346,6 +346,20 @@ static enum err no_task(struct script *s)
     return script_done(s);
 }
 
+/* The user is read for every request, as upstream: a token may be better than its account. */
+static enum err caller_read(struct script *s)
+{
+    script_read(s, id_partition(s->caller.account));
+    return OK;
+}
+
+static enum err caller_known(struct script *s)
+{
+    struct account account = {0};
+    enum err err = account_find(script_rows(s, id_partition(s->caller.account)), s->caller.account, &account);
+    return err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err;
+}
+
 static enum err change_find(struct script *s)
 {
     const struct facade_in *in = s->in;
@@ -411,7 +425,7 @@ static enum err delete_answer(struct script *s)
     return OK;
 }
 
-enum { PUT_FIND = 2 }; /* row of put_steps */
+enum { PUT_FIND = 4 }; /* row of put_steps */
 
 /* Somebody else was faster: gone is as if it had been gone before; changed is looked at again. */
 static enum err change_ended(struct script *s)
@@ -434,14 +448,13 @@ static const struct step create_steps[] = {{"begin", write_begin, false},
                                            {"command", create_command, false},
                                            {"answer", write_answer, false},
                                            {0}};
-static const struct step put_steps[] = {{"begin", write_begin, false},
-                                        {"assignee", write_assignee, false},
-                                        {"find", change_find, false},
-                                        {"command", change_command, false},
-                                        {"ended", change_ended, true},
-                                        {"answer", write_answer, false},
-                                        {0}};
-static const struct step delete_steps_[] = {{"find", change_find, false},
+static const struct step put_steps[] = {
+    {"caller", caller_read, false},      {"known", caller_known, false},  {"begin", write_begin, false},
+    {"assignee", write_assignee, false}, {"find", change_find, false},    {"command", change_command, false},
+    {"ended", change_ended, true},       {"answer", write_answer, false}, {0}};
+static const struct step delete_steps_[] = {{"caller", caller_read, false},
+                                            {"known", caller_known, false},
+                                            {"find", change_find, false},
                                             {"command", delete_command, false},
                                             {"ended", delete_ended, true},
                                             {"answer", delete_answer, false},

@@ -8,6 +8,7 @@ import threading
 import unittest
 
 from belfry import BINARY, SLOW, main
+from cluster import free_ports
 from facade import FacadeTest, Product, claims, ended, facade_cluster
 
 NOT_FOUND = {"erro": "error 404", "message": "not found"}
@@ -203,6 +204,76 @@ class Tokens(TasksTest):
         for login in ("jo", "jo@team"):
             answer = self.expect(self.product().post("/users/login", {"email": login, "password": "second"}), 200)
             self.assertEqual(answer.json["user"]["_id"], second.user["_id"])
+
+
+class Deletions(TasksTest):
+    """Logins that race with the deletion of their account: what they got ends with it, wherever it is shown."""
+    ROUNDS = 12
+
+    @classmethod
+    def setUpClass(cls):
+        cls.remindme_port, = free_ports(1)
+        cls.flags = ["--listen", "127.0.0.1:%d,facade=remindme" % cls.remindme_port]
+        super().setUpClass()
+
+    def login(self, kind, alias, name):
+        """A token, or None when there is no such account any more."""
+        if kind == "tasks":
+            answer = self.product().post("/users/login", {"email": alias, "password": "1234"})
+            return answer.json["token"] if answer.status == 200 else None
+        if kind == "remindme":
+            answer = Product(self.remindme_port).post("/api/user-login/", {"username": name, "password": "1234"})
+            return answer.json["jwt"] if answer.status == 200 else None
+        answer = self.node.client().post("/v1/auth/login", {"login": name, "password": "1234"})
+        return answer.json["access_token"] if answer.status == 200 else None
+
+    def routes(self, kind, token, user, task):
+        """Every answer that asks for a token. The task is somebody else's."""
+        if kind == "tasks":
+            client = self.product(token=token)
+            return [client.request(*r) for r in (("GET", "/tasks"), ("GET", "/tasks/" + task), ("GET", "/users"), ("GET", "/users/" + user), ("POST", "/tasks", {"title": "x"}),
+                                                 ("PUT", "/tasks/" + task, {"title": "x"}), ("DELETE", "/tasks/" + task))]
+        if kind == "remindme":
+            client = Product(self.remindme_port, cookies={"jwt": token})
+            return [client.request(*r) for r in (("GET", "/api/current-user/"), ("GET", "/api/task-list/"), ("POST", "/api/task-create/", {"title": "x"}), ("POST", "/api/task-update/1/", {"title": "x"}),
+                                                 ("DELETE", "/api/task-delete/1/"), ("GET", "/api/profile/"), ("GET", "/api/reminder/"), ("POST", "/api/create-reminder/", {"title": "x"}))]
+        client = self.node.client(token)
+        return [client.request(*r) for r in (("GET", "/v1/users/me"), ("GET", "/v1/reminders"), ("POST", "/v1/reminders", {"title": "x"}), ("DELETE", "/v1/users/me"))]
+
+    def test_no_token_survives(self):
+        other = self.signup("witness")
+        task = self.expect(other.post("/tasks", {"title": "stays"}), 200).json["_id"]
+        got = {"tasks": 0, "remindme": 0, "v1": 0}
+        for i in range(self.ROUNDS):
+            victim = self.signup("victim%d" % i)
+            name, tokens, gone = self.v1_of(victim), [], threading.Event()
+            v1 = self.node.client(self.login("v1", None, name))
+
+            def work(kind):
+                while True:
+                    last = gone.is_set()
+                    token = self.login(kind, "victim%d" % i, name)
+                    if token:
+                        tokens.append((kind, token))
+                    if last:
+                        return
+
+            threads = [threading.Thread(target=work, args=(kind,)) for kind in ("tasks", "remindme", "v1") * 2]
+            for thread in threads:
+                thread.start()
+            self.assertTrue(ended(lambda: len(tokens) > 6, 10))
+            self.expect(v1.delete("/v1/users/me"), 204)
+            gone.set()
+            for thread in threads:
+                thread.join()
+            for kind, token in set(tokens):
+                got[kind] += 1
+                for answer in self.routes(kind, token, victim.user["_id"], task):
+                    self.expect(answer, 403 if kind == "remindme" else 401)
+                    if kind == "remindme":
+                        self.assertEqual(answer.json, {"detail": "You are not logged in! Or Token Expired Log in again."})
+        self.assertTrue(all(got.values()), got)
+        self.assertEqual(other.get("/tasks/" + task).json["title"], "stays")
 
 
 class Tasks(TasksTest):
