@@ -68,6 +68,7 @@ enum err tasks_view_open(struct look *look, struct tasks_view **out)
     struct tasks_view *view = arena_zalloc(look->arena, sizeof *view);
     struct id me = look->caller.account;
     view->look = look;
+    view->budget = LIMIT_ANSWER_ROWS;
     enum err err = account_find(look->rows(look, id_partition(me)), me, &view->me);
     *out = view;
     return err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err;
@@ -101,24 +102,45 @@ enum err tasks_add_task(struct tasks_view *view, struct buf *out, const char *na
 
 /* ---- reading ---- */
 
+enum err tasks_add_list(struct tasks_view *view, const struct facade_ids *ids,
+                        enum err (*add)(struct tasks_view *view, struct buf *out, struct id id), struct reply *reply)
+{
+    struct buf items = {0};
+    size_t begins[FACADE_LIST + 1] = {0}, len = 0;
+    enum err err = OK;
+    for (; err == OK && len < ids->len && items.len < LIMIT_ANSWER_BYTES; len++) {
+        err = add(view, &items, ids->list[len]);
+        begins[len + 1] = items.len;
+    }
+    struct buf *out = facade_json(reply, 200);
+    json_out_open(out, NULL, '[');
+    for (size_t i = err == OK ? len : 0; i > 0; i--) {
+        size_t comma = i > 1; /* behind the item before */
+        struct bytes item = bytes_of(items.ptr + begins[i - 1] + comma, begins[i] - begins[i - 1] - comma);
+        json_out_raw(out, NULL, item);
+    }
+    buf_add_char(out, ']');
+    buf_free(&items);
+    return err;
+}
+
+static enum err add_listed(struct tasks_view *view, struct buf *out, struct id id)
+{
+    struct reminder r = {0};
+    struct bytes packed;
+    TRY(reminder_load(view->look->rows(view->look, id_partition(id)), id, &r, &packed));
+    return tasks_add_task(view, out, NULL, &r, true);
+}
+
 static enum err list_query(struct look *look, const void *in, struct reply *reply)
 {
     struct tasks_view *view;
     struct facade_ids ids;
     (void)in;
     TRY(tasks_view_open(look, &view));
-    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC | FACADE_ASSIGNED, look->caller.account, FACADE_LIST, &ids));
-    struct buf *out = facade_json(reply, 200);
-    json_out_open(out, NULL, '[');
-    for (size_t i = ids.len; i > 0; i--) {
-        struct reminder r = {0};
-        struct bytes packed;
-        struct id id = ids.list[i - 1];
-        TRY(reminder_load(look->rows(look, id_partition(id)), id, &r, &packed));
-        TRY(tasks_add_task(view, out, NULL, &r, true));
-    }
-    buf_add_char(out, ']');
-    return OK;
+    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC | FACADE_ASSIGNED, look->caller.account, FACADE_LIST,
+                         &view->budget, &ids));
+    return tasks_add_list(view, &ids, add_listed, reply);
 }
 
 /* The task that the caller may see. ERR_NOT_FOUND. */
