@@ -94,6 +94,9 @@ static enum err find(struct look *look, struct bytes number, struct reminder *ou
     struct rows *rows = look->rows(look, id_partition(least));
     TRY(foreign_int_find(rows, TABLE_REMINDER, least, &id));
     TRY(reminder_load(rows, id, out, &packed));
+    if (out->of_tasks && id_is_none(look->caller.account)) {
+        return ERR_NOT_FOUND; /* the tasks of a product that shows nothing without a token */
+    }
     return out->public || id_eq(out->owner, look->caller.account) ? OK : ERR_NOT_FOUND;
 }
 
