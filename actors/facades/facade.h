@@ -60,9 +60,9 @@ void facade_text(struct reply *reply, int status, const char *type, const char *
 struct foreign_claims {
     const char *facade;
     struct id account;
-    int64_t stamp_ms; /* script_services.stamp, from before the password was read */
-    int64_t lifetime_s;
-    struct bytes more; /* JSON members that the product's clients look at, with a comma behind each */
+    int64_t stamp_ms;   /* script_services.stamp, from before the password was read */
+    int64_t lifetime_s; /* counted from the stamp */
+    struct bytes more;  /* JSON members that the product's clients look at, with a comma behind each */
 };
 
 /* One line of text: control characters become spaces. Arena memory. */

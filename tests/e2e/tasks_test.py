@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from belfry import BINARY, SLOW, main
@@ -204,6 +205,20 @@ class Tokens(TasksTest):
         for login in ("jo", "jo@team"):
             answer = self.expect(self.product().post("/users/login", {"email": login, "password": "second"}), 200)
             self.assertEqual(answer.json["user"]["_id"], second.user["_id"])
+
+
+class SlowLogins(TasksTest):
+    flags = ["--argon2-memory-kib", "65536", "--argon2-passes", "30"]
+
+    def test_a_token_is_as_old_as_the_look_at_the_account(self):
+        """Revocations are forgotten when tokens from before them have ended: the password's check does not count."""
+        self.signup("abe")
+        before = time.time()
+        answer = self.expect(self.product().post("/users/login", {"email": "abe", "password": "1234"}), 200)
+        after, payload = time.time(), claims(answer.json["token"])[1]
+        self.assertGreater(after - before, 1.2)
+        self.assertLess(payload["iat"], after - 1)
+        self.assertEqual(payload["exp"] - payload["iat"], 360000)
 
 
 class Deletions(TasksTest):
