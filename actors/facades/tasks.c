@@ -203,12 +203,13 @@ static bool take_status(struct bytes text, int *out)
     return false;
 }
 
-/* As JavaScript reads dates: a day alone, or without seconds or a zone, and milliseconds as a number. */
+/* As JavaScript reads dates: a day alone, or without seconds or a zone; and milliseconds, as a number or, since forms
+ * have none, as digits that are no day. */
 static bool take_date(struct bytes text, enum form_type type, int64_t *out)
 {
     uint64_t number;
     char copy[64];
-    if (type == FORM_NUMBER && text_parse_u64(text, &number) && number <= 253402300799999) {
+    if ((type == FORM_NUMBER || text.len > 8) && text_parse_u64(text, &number) && number <= 253402300799999) {
         *out = (int64_t)number;
         return true;
     }

@@ -380,14 +380,16 @@ class Tasks(TasksTest):
         self.assertEqual(self.expect(quin.put("/tasks/" + task["_id"], whole), 200).json["assignedTo"], quin.user["_id"])
         form = self.product(token=quin.token, form=True)
         self.assertEqual(self.expect(form.post("/tasks", {"title": "a b\n\x1bc", "status": "DOING"}), 200).json["title"], "a b  c")
-        for deadline, iso in (("2031-01-02T03:04", "2031-01-02T03:04:00.000Z"), ("2031-01-02T03:04:05.6Z", "2031-01-02T03:04:05.600Z"), ("2031-01-02 03:04:05", "2031-01-02T03:04:05.000Z"), ("2031-01-02T03:04-01:00", "2031-01-02T04:04:00.000Z")):
-            answer = quin.post("/tasks", {"title": "d", "deadline": deadline})
-            self.assertEqual(answer.json.get("deadline"), iso)
+        for deadline, iso in (("2031-01-02T03:04", "2031-01-02T03:04:00.000Z"), ("2031-01-02T03:04:05.6Z", "2031-01-02T03:04:05.600Z"), ("2031-01-02 03:04:05", "2031-01-02T03:04:05.000Z"), ("2031-01-02T03:04-01:00", "2031-01-02T04:04:00.000Z"),
+                              ("1893456000000", "2030-01-01T00:00:00.000Z"), ("123456789", "1970-01-02T10:17:36.789Z"), ("253402300799999", "9999-12-31T23:59:59.999Z")):
+            for client in (quin, form):
+                self.assertEqual(client.post("/tasks", {"title": "d", "deadline": deadline}).json.get("deadline"), iso)
 
     def test_what_mongoose_refuses(self):
         rita = self.signup("rita")
         for answer in (rita.get("/tasks/xyz"), rita.put("/tasks/xyz", {"title": "t"}), rita.delete("/tasks/1"), rita.post("/tasks", {"title": "t", "assignedTo": "bob"}),
-                       rita.post("/tasks", {"title": "t", "deadline": "tomorrow"}), rita.post("/tasks", {"title": "t", "deadline": "2031-02-30"})):
+                       rita.post("/tasks", {"title": "t", "deadline": "tomorrow"}), rita.post("/tasks", {"title": "t", "deadline": "2031-02-30"}),
+                       *(rita.post("/tasks", {"title": "t", "deadline": deadline}) for deadline in ("20310102", "253402300800000", "-123456789", "1893456000000.5", "2031-01-02T03:04+0200"))):
             self.expect(answer, 500)
             self.assertEqual(answer.json["message"], "Internal server error")
             self.assertEqual(answer.json["error"]["name"], "CastError")
