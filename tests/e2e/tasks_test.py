@@ -397,6 +397,13 @@ class Tasks(TasksTest):
         self.expect(rita.post("/tasks", {"title": "t" * 201}), 500)
         self.assertNotIn("t" * 201, rita.get("/tasks").text)
 
+    def test_a_clients_mistake_is_no_error_of_ours(self):
+        sue = self.signup("sue")
+        self.expect(sue.get("/tasks/xyz", headers={"X-Request-Id": "mistaken"}), 500)
+        self.assertTrue(ended(lambda: "mistaken" in self.node.log_text(), 5))
+        line, = [line for line in map(json.loads, self.node.log_text().splitlines()) if line.get("request_id") == "mistaken"]
+        self.assertEqual((line["level"], line["status"]), ("info", 500))
+
 
 class Edges(TasksTest):
     def test_everything_else_is_404_and_misspelt(self):
