@@ -284,6 +284,8 @@ class Edges(RemindmeTest):
             self.assertTrue(answer.headers["Content-Type"].startswith("text/html"))
             self.assertIn('<form method="post" action="%s">' % form, answer.text)
             self.assertIsNone(re.search(r'(src|href)="(https?:)?//', answer.text))
+            self.assertIn("<script>", answer.text)  # inline: the policy must not say script-src
+            self.assertEqual((answer.headers["X-Frame-Options"], answer.headers["Content-Security-Policy"]), ("DENY", "frame-ancestors 'none'"))
         self.assertEqual(set(self.expect(self.product().get("/api/"), 200).json) & {"List", "Create", "Update", "Delete"}, {"List", "Create", "Update", "Delete"})
 
 
