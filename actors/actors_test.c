@@ -6,6 +6,7 @@
 #include "actors/reminders/feed.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
+#include "node/limits.h"
 #include "tests/support/model_rows.h"
 #include "tests/support/test.h"
 
@@ -319,6 +320,89 @@ static void test_names_and_accounts_settle(void **state)
     world_close(&world);
 }
 
+/* Each revocation has its entry by time, and no entry is another's. Gives how many there are. */
+static size_t check_revocations(const struct model_rows *model)
+{
+    size_t revoked = 0, times = 0;
+    for (size_t i = 0; i < model->len; i++) {
+        const struct model_row *row = &model->list[i];
+        struct revocation revocation = {0};
+        struct bytes value;
+        bool is_time = row->table == TABLE_REVOKED_TIME;
+        revoked += row->table == TABLE_REVOKED;
+        times += is_time;
+        if (is_time) {
+            struct bytes key = bytes_of(row->key.ptr + 8, row->key.len - 8);
+            assert_int_equal(rows_get((struct rows *)(uintptr_t)&model->rows, TABLE_REVOKED, key, &value), OK);
+            assert_int_equal(field_unpack(revocation_fields, value, &revocation), OK);
+            assert_int_equal(key_u64(row->key), revocation.until_ms);
+        }
+    }
+    assert_int_equal(revoked, times);
+    return revoked;
+}
+
+static struct revocation revoke(struct world *world, struct revoke in)
+{
+    struct reply reply = {0};
+    struct revocation row = {0};
+    struct bytes value;
+    uint8_t key[1 + sizeof(struct id)] = {'a'};
+    memcpy(key + 1, in.account.b, sizeof in.account.b);
+    in.set.has |= 1;
+    assert_int_equal(run(world, &system_kind, SYSTEM_REVOKE, system_address.key, in.account, &in, &reply), OK);
+    reply_close(&reply);
+    assert_int_equal(rows_get(&world->replicas[0].rows.rows, TABLE_REVOKED, bytes_of(key, sizeof key), &value), OK);
+    assert_int_equal(field_unpack(revocation_fields, value, &row), OK);
+    return row;
+}
+
+/* Whoever is revoked every second takes no more room than one; nothing that was revoked comes back. */
+static void test_revocations_replace_each_other(void **state)
+{
+    (void)state;
+    struct world world;
+    struct revocation last = {0};
+    world_open(&world, test_seed(__func__));
+    for (int step = 0; step < 1000; step++) {
+        struct revoke in = {.account = account_id(7)};
+        FIELD_SET(revoke_fields, &in, struct revoke, keep_ms, 1000 * (int64_t)(1 + below(&world.random, 1000000)));
+        struct revocation row = revoke(&world, in);
+        assert_true(row.cutoff_ms > last.cutoff_ms && row.until_ms >= last.until_ms);
+        assert_int_equal(check_revocations(&world.replicas[0].rows), 1);
+        last = row;
+    }
+    world_close(&world);
+}
+
+/* States of before had an entry for each revocation; and one may lack. */
+static void test_revocations_tolerate_old_entries(void **state)
+{
+    (void)state;
+    struct world world;
+    struct buf entry = {0}, old = {0};
+    world_open(&world, test_seed(__func__));
+    struct revocation row = revoke(&world, (struct revoke){.account = account_id(7)});
+    key_add_u64(&entry, (uint64_t)row.until_ms);
+    key_add_u64(&old, (uint64_t)row.until_ms - 1);
+    buf_add_char(&entry, 'a');
+    buf_add_char(&old, 'a');
+    buf_add_bytes(&entry, id_bytes(&row.account));
+    buf_add_bytes(&old, id_bytes(&row.account));
+    for (size_t i = 0; i < ARRAY_LEN(world.replicas); i++) {
+        struct rows *rows = &world.replicas[i].rows.rows;
+        assert_int_equal(rows_del(rows, TABLE_REVOKED_TIME, buf_bytes(&entry)), OK);
+        assert_int_equal(rows_put(rows, TABLE_REVOKED_TIME, buf_bytes(&old), BYTES_NONE), OK);
+    }
+    (void)revoke(&world, (struct revoke){.account = account_id(7)});
+    world.now += 2 * LIMIT_ACCESS_TOKEN_S * 1000;
+    (void)revoke(&world, (struct revoke){.account = account_id(8)});
+    assert_int_equal(check_revocations(&world.replicas[0].rows), 1);
+    buf_free(&entry);
+    buf_free(&old);
+    world_close(&world);
+}
+
 static void test_revocations_are_kept_as_long_as_tokens_live(void **state)
 {
     (void)state;
@@ -331,10 +415,10 @@ static void test_revocations_are_kept_as_long_as_tokens_live(void **state)
         in.account = in.session = account_id(below(&world.random, 20));
         assert_int_equal(run(&world, &system_kind, SYSTEM_REVOKE, system_address.key, account_id(0), &in, &reply), OK);
         reply_close(&reply);
+        assert_true(check_revocations(&world.replicas[0].rows) <= 2 * 20); /* once for each subject */
         world.now += (int64_t)below(&world.random, 60000);
     }
-    uint64_t rows = world.replicas[0].rows.len;
-    assert_true(rows <= 2 * 400 && rows > 2); /* expired rows went, in bounded steps */
+    assert_true(world.replicas[0].rows.len > 2);
     world_close(&world);
 }
 
@@ -367,6 +451,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reminders_keep_their_invariants),
                                        cmocka_unit_test(test_names_and_accounts_settle),
                                        cmocka_unit_test(test_revocations_are_kept_as_long_as_tokens_live),
+                                       cmocka_unit_test(test_revocations_replace_each_other),
+                                       cmocka_unit_test(test_revocations_tolerate_old_entries),
                                        cmocka_unit_test(test_ids_and_names_are_placed_in_existing_partitions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

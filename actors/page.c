@@ -88,20 +88,31 @@ static enum err pass(struct page *page, struct id id)
     return OK;
 }
 
+/* How many rows may be looked at. Beginning counts too: an index begun costs a fraction of a row. */
+static unsigned rows_left(const struct page *page)
+{
+    unsigned begun = (unsigned)(page->len + 3) / 4;
+    if (page->budget == NULL) {
+        return LIMIT_SCAN_ROWS;
+    }
+    *page->budget -= *page->budget < begun ? *page->budget : begun;
+    return *page->budget < LIMIT_SCAN_ROWS ? *page->budget : LIMIT_SCAN_ROWS;
+}
+
 enum err page_fill(struct page *page, const struct field *fields,
                    bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed,
                                 enum err *out_err),
                    void *ctx, struct reply *reply)
 {
-    unsigned taken = 0, scanned = 0;
+    unsigned taken = 0, scanned = 0, most = rows_left(page);
     reply->list = true;
     reply->fields = fields;
-    for (size_t i = 0; i < page->len; i++) {
+    for (size_t i = 0; i < page->len && most > 0; i++) {
         TRY(seek(page, &page->sources[i], page->before));
     }
-    struct page_source *source = newest(page);
+    struct page_source *source = most > 0 ? newest(page) : NULL;
     struct id id = {{0}};
-    while (source != NULL && taken < page->limit && scanned < LIMIT_SCAN_ROWS) {
+    while (source != NULL && taken < page->limit && scanned < most) {
         struct bytes packed;
         enum err err = OK;
         id = source->at;
@@ -118,6 +129,9 @@ enum err page_fill(struct page *page, const struct field *fields,
         scanned++;
         TRY(pass(page, id));
         source = newest(page);
+    }
+    if (page->budget != NULL) {
+        *page->budget -= scanned;
     }
     if (source != NULL) {
         text_base64url_add(&reply->cursor, id_bytes(&id));

@@ -11,6 +11,7 @@ struct page_source;
 struct page {
     struct look *look;
     unsigned limit;
+    unsigned *budget; /* rows that may still be looked at in all pages of an answer; NULL: this is the only one */
     struct id before; /* only ids before this one */
     struct page_source *sources;
     size_t len, cap;
@@ -23,7 +24,7 @@ void page_add(struct page *page, unsigned partition, uint8_t table, struct bytes
 /* Adds it for every data partition. */
 void page_add_all(struct page *page, uint8_t table, struct bytes prefix);
 /* Asks want for each id, newest first and each once, until the page is full or LIMIT_SCAN_ROWS were
- * looked at; want gives the packed record, or false, with an error if there was one. */
+ * looked at, or the budget is spent; want gives the packed record, or false, with an error if there was one. */
 enum err page_fill(struct page *page, const struct field *fields,
                    bool (*want)(void *ctx, struct rows *rows, struct id id, struct bytes *out_packed,
                                 enum err *out_err),

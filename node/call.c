@@ -392,14 +392,17 @@ static int64_t service_stamp(struct script *script, struct id account)
 static enum err service_sign_foreign(struct script *script, const struct foreign_claims *foreign, struct buf *out)
 {
     struct node_worker *worker = call_of(script)->worker;
-    int64_t now_s = clock_wall_ms(worker->node->clock) / 1000;
+    int64_t now_ms = clock_wall_ms(worker->node->clock);
+    /* A revocation is kept for a token's lifetime: one from before it must not end later. A stamp may be ahead of now.
+     */
+    int64_t from_s = (foreign->stamp_ms < now_ms ? foreign->stamp_ms : now_ms) / 1000;
     struct claims claims = {
         .account = foreign->account,
         .jti = id_make(foreign->stamp_ms, id_partition(foreign->account), random_u64(&worker->worker.random)),
         .role = ROLE_USER,
-        .expires_s = now_s + foreign->lifetime_s,
+        .expires_s = from_s + foreign->lifetime_s,
         .facade = foreign->facade};
-    return token_sign_foreign(worker->node->keyring, &claims, foreign->more, now_s, out);
+    return token_sign_foreign(worker->node->keyring, &claims, foreign->more, from_s, out);
 }
 
 static void service_audit(struct script *script, const char *action, struct bytes user, struct bytes detail)

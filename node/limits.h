@@ -71,7 +71,9 @@
 /* Pages and scans. */
 #define LIMIT_PAGE 200
 #define LIMIT_PAGE_DEFAULT 50
-#define LIMIT_SCAN_ROWS 5000 /* rows looked at for one page, then a short page with a cursor */
+#define LIMIT_SCAN_ROWS 5000                 /* rows looked at for one page, then a short page with a cursor */
+#define LIMIT_ANSWER_ROWS 20000              /* looked at for all lists of one facade's answer: the rest is left out */
+#define LIMIT_ANSWER_BYTES (8 * 1024 * 1024) /* a facade's list ends behind so much */
 
 /* Accounts. */
 #define LIMIT_USERNAME_CHARS 64

@@ -395,10 +395,18 @@ static void foreign_problem(struct request *request, enum err err)
     reply_close(&reply);
 }
 
+/* A failure of ours, that is; what a client did wrong is 500 in some products. */
+static bool failed_here(const struct request *request)
+{
+    bool failed = request->flow.err != OK;
+    int status = request->facade == NULL ? request->status : failed ? err_status(request->flow.err) : 200;
+    return status >= 500 && status != 503;
+}
+
 static void write_log(struct request *request, int64_t ns)
 {
     struct log *log = node_of(request)->log;
-    enum log_level level = request->status >= 500 && request->status != 503 ? LOG_ERROR : LOG_INFO;
+    enum log_level level = failed_here(request) ? LOG_ERROR : LOG_INFO;
     if (!log_wants(log, level)) {
         return;
     }

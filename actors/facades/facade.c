@@ -129,11 +129,13 @@ static enum err collect(struct page *page, struct facade_ids *out,
     return err;
 }
 
-enum err facade_reminders(struct look *look, unsigned from, struct id who, unsigned limit, struct facade_ids *out)
+enum err facade_reminders(struct look *look, unsigned from, struct id who, unsigned limit, unsigned *budget,
+                          struct facade_ids *out)
 {
     struct page page;
     struct bytes prefix = arena_copy(look->arena, id_bytes(&who));
     TRY(page_open(&page, look, limit, BYTES_NONE));
+    page.budget = budget;
     if ((from & FACADE_OWN) != 0) {
         page_add(&page, id_partition(who), TABLE_MINE, prefix);
     }
@@ -146,10 +148,11 @@ enum err facade_reminders(struct look *look, unsigned from, struct id who, unsig
     return collect(&page, out, want_reminder);
 }
 
-enum err facade_accounts(struct look *look, unsigned limit, struct facade_ids *out)
+enum err facade_accounts(struct look *look, unsigned limit, unsigned *budget, struct facade_ids *out)
 {
     struct page page;
     TRY(page_open(&page, look, limit, BYTES_NONE));
+    page.budget = budget;
     page_add_all(&page, TABLE_ACCOUNT, BYTES_NONE);
     return collect(&page, out, want_account);
 }

@@ -60,9 +60,9 @@ void facade_text(struct reply *reply, int status, const char *type, const char *
 struct foreign_claims {
     const char *facade;
     struct id account;
-    int64_t stamp_ms; /* script_services.stamp, from before the password was read */
-    int64_t lifetime_s;
-    struct bytes more; /* JSON members that the product's clients look at, with a comma behind each */
+    int64_t stamp_ms;   /* script_services.stamp, from before the password was read */
+    int64_t lifetime_s; /* counted from the stamp */
+    struct bytes more;  /* JSON members that the product's clients look at, with a comma behind each */
 };
 
 /* One line of text: control characters become spaces. Arena memory. */
@@ -79,10 +79,10 @@ struct facade_ids {
     size_t len;
 };
 enum facade_from { FACADE_OWN = 1, FACADE_PUBLIC = 2, FACADE_ASSIGNED = 4 };
-/* Reminders by whose they are (bits of enum facade_from; own and assigned: of `who`). */
-enum err facade_reminders(struct look *look, unsigned from, struct id who, unsigned limit,
+/* Reminders by whose they are (bits of enum facade_from; own and assigned: of `who`). budget: struct page. */
+enum err facade_reminders(struct look *look, unsigned from, struct id who, unsigned limit, unsigned *budget,
                           struct facade_ids *out) MUST_USE;
-enum err facade_accounts(struct look *look, unsigned limit, struct facade_ids *out) MUST_USE;
+enum err facade_accounts(struct look *look, unsigned limit, unsigned *budget, struct facade_ids *out) MUST_USE;
 struct reminder;
 bool facade_sees(const struct look *look, const struct reminder *r);
 

@@ -11,8 +11,6 @@
 #include "node/base/text.h"
 #include "node/limits.h"
 
-enum { LIST_BYTES = 8 * 1024 * 1024 }; /* a list ends behind so much */
-
 /* ---- answers ---- */
 
 void remindme_say(struct reply *reply, int status, const char *member, const char *text)
@@ -70,10 +68,10 @@ static enum err list_query(struct look *look, const void *raw, struct reply *rep
     struct id caller = look->caller.account;
     enum err err = account_find(look->rows(look, id_partition(caller)), caller, &me);
     TRY(err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err);
-    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC, caller, FACADE_LIST, &ids));
+    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC, caller, FACADE_LIST, NULL, &ids));
     struct buf *out = facade_json(reply, 200);
     json_out_open(out, NULL, '[');
-    for (size_t i = 0; i < ids.len && out->len < LIST_BYTES; i++) {
+    for (size_t i = 0; i < ids.len && out->len < LIMIT_ANSWER_BYTES; i++) {
         struct reminder r = {0};
         struct bytes packed;
         TRY(reminder_load(look->rows(look, id_partition(ids.list[i])), ids.list[i], &r, &packed));
@@ -96,6 +94,9 @@ static enum err find(struct look *look, struct bytes number, struct reminder *ou
     struct rows *rows = look->rows(look, id_partition(least));
     TRY(foreign_int_find(rows, TABLE_REMINDER, least, &id));
     TRY(reminder_load(rows, id, out, &packed));
+    if (out->of_tasks && id_is_none(look->caller.account)) {
+        return ERR_NOT_FOUND; /* the tasks of a product that shows nothing without a token */
+    }
     return out->public || id_eq(out->owner, look->caller.account) ? OK : ERR_NOT_FOUND;
 }
 

@@ -49,6 +49,8 @@ static const char home_page[] = PAGE(
 static enum err page(struct script *s, const char *text)
 {
     facade_text(s->reply, 200, "text/html; charset=utf-8", text);
+    /* In no frame: a password is typed here, and a click deletes. The first is for browsers that know no policy. */
+    buf_add_lit(&s->reply->headers, "X-Frame-Options: DENY\r\nContent-Security-Policy: frame-ancestors 'none'\r\n");
     return script_done(s);
 }
 

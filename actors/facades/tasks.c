@@ -68,6 +68,7 @@ enum err tasks_view_open(struct look *look, struct tasks_view **out)
     struct tasks_view *view = arena_zalloc(look->arena, sizeof *view);
     struct id me = look->caller.account;
     view->look = look;
+    view->budget = LIMIT_ANSWER_ROWS;
     enum err err = account_find(look->rows(look, id_partition(me)), me, &view->me);
     *out = view;
     return err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err;
@@ -101,24 +102,45 @@ enum err tasks_add_task(struct tasks_view *view, struct buf *out, const char *na
 
 /* ---- reading ---- */
 
+enum err tasks_add_list(struct tasks_view *view, const struct facade_ids *ids,
+                        enum err (*add)(struct tasks_view *view, struct buf *out, struct id id), struct reply *reply)
+{
+    struct buf items = {0};
+    size_t begins[FACADE_LIST + 1] = {0}, len = 0;
+    enum err err = OK;
+    for (; err == OK && len < ids->len && items.len < LIMIT_ANSWER_BYTES; len++) {
+        err = add(view, &items, ids->list[len]);
+        begins[len + 1] = items.len;
+    }
+    struct buf *out = facade_json(reply, 200);
+    json_out_open(out, NULL, '[');
+    for (size_t i = err == OK ? len : 0; i > 0; i--) {
+        size_t comma = i > 1; /* behind the item before */
+        struct bytes item = bytes_of(items.ptr + begins[i - 1] + comma, begins[i] - begins[i - 1] - comma);
+        json_out_raw(out, NULL, item);
+    }
+    buf_add_char(out, ']');
+    buf_free(&items);
+    return err;
+}
+
+static enum err add_listed(struct tasks_view *view, struct buf *out, struct id id)
+{
+    struct reminder r = {0};
+    struct bytes packed;
+    TRY(reminder_load(view->look->rows(view->look, id_partition(id)), id, &r, &packed));
+    return tasks_add_task(view, out, NULL, &r, true);
+}
+
 static enum err list_query(struct look *look, const void *in, struct reply *reply)
 {
     struct tasks_view *view;
     struct facade_ids ids;
     (void)in;
     TRY(tasks_view_open(look, &view));
-    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC | FACADE_ASSIGNED, look->caller.account, FACADE_LIST, &ids));
-    struct buf *out = facade_json(reply, 200);
-    json_out_open(out, NULL, '[');
-    for (size_t i = ids.len; i > 0; i--) {
-        struct reminder r = {0};
-        struct bytes packed;
-        struct id id = ids.list[i - 1];
-        TRY(reminder_load(look->rows(look, id_partition(id)), id, &r, &packed));
-        TRY(tasks_add_task(view, out, NULL, &r, true));
-    }
-    buf_add_char(out, ']');
-    return OK;
+    TRY(facade_reminders(look, FACADE_OWN | FACADE_PUBLIC | FACADE_ASSIGNED, look->caller.account, FACADE_LIST,
+                         &view->budget, &ids));
+    return tasks_add_list(view, &ids, add_listed, reply);
 }
 
 /* The task that the caller may see. ERR_NOT_FOUND. */
@@ -181,12 +203,13 @@ static bool take_status(struct bytes text, int *out)
     return false;
 }
 
-/* As JavaScript reads dates: a day alone, or without seconds or a zone, and milliseconds as a number. */
+/* As JavaScript reads dates: a day alone, or without seconds or a zone; and milliseconds, as a number or, since forms
+ * have none, as digits that are no day. */
 static bool take_date(struct bytes text, enum form_type type, int64_t *out)
 {
     uint64_t number;
     char copy[64];
-    if (type == FORM_NUMBER && text_parse_u64(text, &number) && number <= 253402300799999) {
+    if ((type == FORM_NUMBER || text.len > 8) && text_parse_u64(text, &number) && number <= 253402300799999) {
         *out = (int64_t)number;
         return true;
     }
@@ -346,6 +369,20 @@ static enum err no_task(struct script *s)
     return script_done(s);
 }
 
+/* The user is read for every request, as upstream: a token may be better than its account. */
+static enum err caller_read(struct script *s)
+{
+    script_read(s, id_partition(s->caller.account));
+    return OK;
+}
+
+static enum err caller_known(struct script *s)
+{
+    struct account account = {0};
+    enum err err = account_find(script_rows(s, id_partition(s->caller.account)), s->caller.account, &account);
+    return err == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : err;
+}
+
 static enum err change_find(struct script *s)
 {
     const struct facade_in *in = s->in;
@@ -411,7 +448,7 @@ static enum err delete_answer(struct script *s)
     return OK;
 }
 
-enum { PUT_FIND = 2 }; /* row of put_steps */
+enum { PUT_FIND = 4 }; /* row of put_steps */
 
 /* Somebody else was faster: gone is as if it had been gone before; changed is looked at again. */
 static enum err change_ended(struct script *s)
@@ -434,14 +471,13 @@ static const struct step create_steps[] = {{"begin", write_begin, false},
                                            {"command", create_command, false},
                                            {"answer", write_answer, false},
                                            {0}};
-static const struct step put_steps[] = {{"begin", write_begin, false},
-                                        {"assignee", write_assignee, false},
-                                        {"find", change_find, false},
-                                        {"command", change_command, false},
-                                        {"ended", change_ended, true},
-                                        {"answer", write_answer, false},
-                                        {0}};
-static const struct step delete_steps_[] = {{"find", change_find, false},
+static const struct step put_steps[] = {
+    {"caller", caller_read, false},      {"known", caller_known, false},  {"begin", write_begin, false},
+    {"assignee", write_assignee, false}, {"find", change_find, false},    {"command", change_command, false},
+    {"ended", change_ended, true},       {"answer", write_answer, false}, {0}};
+static const struct step delete_steps_[] = {{"caller", caller_read, false},
+                                            {"known", caller_known, false},
+                                            {"find", change_find, false},
                                             {"command", delete_command, false},
                                             {"ended", delete_ended, true},
                                             {"answer", delete_answer, false},

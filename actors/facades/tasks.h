@@ -14,6 +14,7 @@ struct tasks_user_json {
 struct tasks_view {
     struct look *look;
     struct account me;
+    unsigned budget; /* rows that may still be looked at: a task's user and a user's tasks are lists of their own */
     struct tasks_user_json users[FACADE_LIST];
     size_t users_len;
 };
@@ -29,6 +30,11 @@ enum err tasks_add_task(struct tasks_view *view, struct buf *out, const char *na
                         bool whole_user) MUST_USE;
 /* The user of a task, by id; null when there is none any more. */
 enum err tasks_add_assignee(struct tasks_view *view, struct buf *out, const char *name, struct id id) MUST_USE;
+
+/* The answer: an array of what add writes for each id, the newest up to LIMIT_ANSWER_BYTES, oldest first. */
+enum err tasks_add_list(struct tasks_view *view, const struct facade_ids *ids,
+                        enum err (*add)(struct tasks_view *view, struct buf *out, struct id id),
+                        struct reply *reply) MUST_USE;
 
 void tasks_add_id(struct buf *out, const char *name, struct id id);
 /* {"error": ..., "message": ...} */

@@ -35,7 +35,7 @@ static void add_names(const struct tasks_view *view, struct buf *out, const stru
 static enum err add_tasks(struct tasks_view *view, struct buf *out, struct id account, bool whole, unsigned limit)
 {
     struct facade_ids ids;
-    TRY(facade_reminders(view->look, FACADE_ASSIGNED, account, limit, &ids));
+    TRY(facade_reminders(view->look, FACADE_ASSIGNED, account, limit, &view->budget, &ids));
     for (size_t i = ids.len; i > 0; i--) {
         struct id id = ids.list[i - 1];
         struct reminder r = {0};
@@ -383,6 +383,13 @@ const struct step tasks_login_steps[] = {{"begin", login_begin, false},     {"re
 
 /* ---- reading ---- */
 
+static enum err add_listed(struct tasks_view *view, struct buf *out, struct id id)
+{
+    struct account account = {0};
+    TRY(account_find(view->look->rows(view->look, id_partition(id)), id, &account));
+    return tasks_add_user(view, out, NULL, &account, TASKS_WHOLE, FACADE_NESTED);
+}
+
 enum err tasks_users_query(struct look *look, const void *in, struct reply *reply)
 {
     struct tasks_view *view;
@@ -394,16 +401,8 @@ enum err tasks_users_query(struct look *look, const void *in, struct reply *repl
                     "You are not authorized to perform this operation only for admin user!");
         return OK;
     }
-    TRY(facade_accounts(look, FACADE_LIST, &ids));
-    struct buf *out = facade_json(reply, 200);
-    json_out_open(out, NULL, '[');
-    for (size_t i = ids.len; i > 0; i--) {
-        struct account account = {0};
-        TRY(account_find(look->rows(look, id_partition(ids.list[i - 1])), ids.list[i - 1], &account));
-        TRY(tasks_add_user(view, out, NULL, &account, TASKS_WHOLE, FACADE_NESTED));
-    }
-    buf_add_char(out, ']');
-    return OK;
+    TRY(facade_accounts(look, FACADE_LIST, &view->budget, &ids));
+    return tasks_add_list(view, &ids, add_listed, reply);
 }
 
 enum err tasks_user_query(struct look *look, const void *raw, struct reply *reply)

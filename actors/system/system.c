@@ -34,13 +34,13 @@ static enum err forget_expired(struct turn *turn)
         if ((int64_t)key_u64(key) > turn->now_ms) {
             return OK;
         }
-        struct bytes time_key = arena_copy(turn->arena, key);
-        struct bytes revoked = bytes_of(time_key.ptr + 8, time_key.len - 8);
-        TRY(rows_del(turn->rows, TABLE_REVOKED_TIME, time_key));
+        struct bytes expired = arena_copy(turn->arena, key);
+        struct bytes revoked = bytes_of(expired.ptr + 8, expired.len - 8);
+        TRY(rows_del(turn->rows, TABLE_REVOKED_TIME, expired));
         struct revocation row = {0};
         err = rows_get(turn->rows, TABLE_REVOKED, revoked, &value);
         if (err == ERR_NOT_FOUND) {
-            continue; /* revoked twice: its row went with the other entry */
+            continue; /* an old state: revoked twice, its row went with the other entry */
         }
         TRY(err);
         TRY(field_unpack(revocation_fields, value, &row));
@@ -51,10 +51,36 @@ static enum err forget_expired(struct turn *turn)
     return OK;
 }
 
+static void time_key(struct buf *out, int64_t until_ms, struct bytes key)
+{
+    key_add_u64(out, (uint64_t)until_ms);
+    buf_add_bytes(out, key);
+}
+
+/* A second revocation takes the place of the first: it covers what that covered, for as long, and more. */
+static enum err replace(struct turn *turn, struct bytes key, struct revocation *row)
+{
+    struct revocation old = {0};
+    struct bytes value;
+    struct buf old_time = {0};
+    enum err err = rows_get(turn->rows, TABLE_REVOKED, key, &value);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    TRY(field_unpack(revocation_fields, value, &old));
+    row->cutoff_ms = row->cutoff_ms > old.cutoff_ms ? row->cutoff_ms : old.cutoff_ms + 1;
+    row->until_ms = row->until_ms > old.until_ms ? row->until_ms : old.until_ms;
+    time_key(&old_time, old.until_ms, key);
+    err = rows_del(turn->rows, TABLE_REVOKED_TIME, buf_bytes(&old_time));
+    buf_free(&old_time);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err revoke_reduce(struct turn *turn, const void *raw, struct reply *reply)
 {
     const struct revoke *in = raw;
-    struct buf key = {0}, time_key = {0}, packed = {0};
+    struct buf key = {0}, until = {0}, packed = {0};
     struct revocation row = {0};
     int64_t keep_ms =
         FIELD_HAS(revoke_fields, in, struct revoke, keep_ms) ? in->keep_ms : LIMIT_ACCESS_TOKEN_S * 1000LL;
@@ -66,22 +92,24 @@ static enum err revoke_reduce(struct turn *turn, const void *raw, struct reply *
     /* A token of another node may carry a time that is ahead of ours by the skew allowed. */
     FIELD_SET(revocation_fields, &row, struct revocation, cutoff_ms, turn->now_ms + LIMIT_CLOCK_SKEW_MS);
     FIELD_SET(revocation_fields, &row, struct revocation, until_ms, turn->now_ms + keep_ms + 2 * LIMIT_CLOCK_SKEW_MS);
-    field_pack(&packed, revocation_fields, &row);
     revoked_key(&key, in);
-    key_add_u64(&time_key, (uint64_t)row.until_ms);
-    buf_add_bytes(&time_key, buf_bytes(&key));
     enum err err = forget_expired(turn);
     if (err == OK) {
+        err = replace(turn, buf_bytes(&key), &row);
+    }
+    if (err == OK) {
+        field_pack(&packed, revocation_fields, &row);
         err = rows_put(turn->rows, TABLE_REVOKED, buf_bytes(&key), buf_bytes(&packed));
     }
     if (err == OK) {
-        err = rows_put(turn->rows, TABLE_REVOKED_TIME, buf_bytes(&time_key), BYTES_NONE);
+        time_key(&until, row.until_ms, buf_bytes(&key));
+        err = rows_put(turn->rows, TABLE_REVOKED_TIME, buf_bytes(&until), BYTES_NONE);
     }
     if (err == OK) {
         turn_notify(turn, NOTICE_REVOKED, buf_bytes(&packed));
     }
     buf_free(&key);
-    buf_free(&time_key);
+    buf_free(&until);
     buf_free(&packed);
     return err;
 }

@@ -64,6 +64,15 @@ void arena_close(struct arena *arena)
     *arena = (struct arena){0};
 }
 
+size_t arena_held(const struct arena *arena)
+{
+    size_t held = 0;
+    for (const struct arena_block *block = arena->block; block != NULL; block = block->older) {
+        held += block->cap;
+    }
+    return held;
+}
+
 const char *arena_text(struct arena *arena, const char *text)
 {
     return text == NULL ? NULL : (const char *)arena_copy(arena, bytes_of(text, strlen(text) + 1)).ptr;

@@ -20,5 +20,7 @@ const char *arena_text(struct arena *arena, const char *text);
 /* Frees all but the oldest block. */
 void arena_reset(struct arena *arena);
 void arena_close(struct arena *arena);
+/* What it holds of the process's memory, for tests of bounds. */
+size_t arena_held(const struct arena *arena) MUST_USE;
 
 #endif

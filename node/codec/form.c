@@ -55,6 +55,9 @@ static void add_object(struct form *form, struct arena *arena, json_t *object, s
     for (void *at = json_object_iter(object); at != NULL && form->len < FORM_MEMBERS;
          at = json_object_iter_next(object, at)) {
         struct bytes key = bytes_of(json_object_iter_key(at), json_object_iter_key_len(at));
+        if ((nested ? outer.len + 1 : 0) + key.len > FORM_NAME_BYTES) {
+            continue; /* before it is copied: the outer name comes with every member */
+        }
         struct bytes name = nested ? joined(outer, key, arena) : arena_copy(arena, key);
         json_t *value = json_object_iter_value(at);
         add(form, arena, member_of(value, name, arena));
@@ -134,10 +137,11 @@ static void add_pair(struct form *form, struct arena *arena, struct bytes pair)
     const uint8_t *equals = memchr(pair.ptr, '=', pair.len);
     size_t name_len = equals == NULL ? pair.len : (size_t)(equals - pair.ptr);
     struct bytes raw = equals == NULL ? BYTES_NONE : bytes_of(equals + 1, pair.len - name_len - 1);
-    add(form, arena,
-        (struct form_member){.name = form_percent_decode(bytes_of(pair.ptr, name_len), true, arena),
-                             .text = form_percent_decode(raw, true, arena),
-                             .type = FORM_TEXT});
+    struct bytes name = form_percent_decode(bytes_of(pair.ptr, name_len), true, arena);
+    if (name.len <= FORM_NAME_BYTES) {
+        struct bytes text = form_percent_decode(raw, true, arena);
+        add(form, arena, (struct form_member){.name = name, .text = text, .type = FORM_TEXT});
+    }
 }
 
 void form_decode_urlencoded(struct bytes body, struct arena *arena, struct form *out)

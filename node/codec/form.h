@@ -20,7 +20,10 @@ struct form {
     size_t len;
 };
 
-enum { FORM_MEMBERS = 1000 }; /* what comes after so many is not looked at */
+enum {
+    FORM_MEMBERS = 1000,  /* what comes after so many is not looked at */
+    FORM_NAME_BYTES = 64, /* a member with a longer name, the outer one's included, is left out with all it holds */
+};
 
 /* Members of a member that is an object stand behind it, as "outer.inner"; deeper ones are not looked at. An array
  * has no members. *out_why: what the parser said. Errors: ERR_INVALID_JSON. */

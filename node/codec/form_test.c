@@ -84,10 +84,83 @@ static void test_members_are_bounded(void **state)
     arena_close(&arena);
 }
 
+/* {"aa…": {"m0": 0, "m1": 1, …}}, where the outer name has so many bytes. */
+static struct buf nested_body(size_t outer, int members)
+{
+    struct buf body = {0};
+    buf_add_lit(&body, "{\"");
+    for (size_t i = 0; i < outer; i++) {
+        buf_add_char(&body, 'a');
+    }
+    buf_add_lit(&body, "\":{");
+    for (int i = 0; i < members; i++) {
+        buf_printf(&body, "%s\"m%d\":%d", i == 0 ? "" : ",", i, i);
+    }
+    buf_add_lit(&body, "},\"last\":\"x\"}");
+    return body;
+}
+
+static void test_json_long_names_are_left_out(void **state)
+{
+    (void)state;
+    struct form form;
+    const char *why = NULL;
+    struct buf fits = nested_body(FORM_NAME_BYTES - 3, 11), longer = nested_body(FORM_NAME_BYTES + 1, 3);
+    assert_int_equal(form_decode_json(buf_bytes(&fits), &arena, &form, &why), OK);
+    assert_int_equal(form.len, 1 + 10 + 1); /* "….m10" is too long */
+    assert_int_equal(form.members[10].name.len, FORM_NAME_BYTES);
+    expect(&form, "last", "x", FORM_TEXT);
+    assert_int_equal(form_decode_json(buf_bytes(&longer), &arena, &form, &why), OK);
+    assert_int_equal(form.len, 1);
+    expect(&form, "last", "x", FORM_TEXT);
+    buf_free(&fits);
+    buf_free(&longer);
+    arena_close(&arena);
+}
+
+/* One long name over many members: joined to each, this was a gigabyte. */
+static void test_json_memory_is_bounded_by_the_body(void **state)
+{
+    (void)state;
+    static const size_t outer[] = {1, FORM_NAME_BYTES - 5, FORM_NAME_BYTES, 1000000};
+    for (size_t i = 0; i < ARRAY_LEN(outer); i++) {
+        struct form form;
+        const char *why = NULL;
+        struct buf body = nested_body(outer[i], 2 * FORM_MEMBERS);
+        assert_int_equal(form_decode_json(buf_bytes(&body), &arena, &form, &why), OK);
+        assert_true(form.len <= FORM_MEMBERS);
+        assert_true(arena_held(&arena) < 256 * 1024);
+        buf_free(&body);
+        arena_close(&arena);
+    }
+}
+
+static void test_urlencoded_long_names_are_left_out(void **state)
+{
+    (void)state;
+    struct form form;
+    struct buf body = {0};
+    for (int i = 0; i < FORM_NAME_BYTES; i++) {
+        buf_add_lit(&body, "%61");
+    }
+    struct bytes longest = arena_copy(&arena, buf_bytes(&body));
+    buf_printf(&body, "=1&%.*sb=2&c=3", (int)longest.len, (const char *)longest.ptr);
+    form_decode_urlencoded(buf_bytes(&body), &arena, &form);
+    assert_int_equal(form.len, 2);
+    assert_int_equal(form.members[0].name.len, FORM_NAME_BYTES);
+    expect(&form, "c", "3", FORM_TEXT);
+    buf_free(&body);
+    arena_close(&arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_members_become_text), cmocka_unit_test(test_json_broken_says_why),
-        cmocka_unit_test(test_urlencoded_takes_anything), cmocka_unit_test(test_members_are_bounded)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_json_members_become_text),
+                                       cmocka_unit_test(test_json_broken_says_why),
+                                       cmocka_unit_test(test_urlencoded_takes_anything),
+                                       cmocka_unit_test(test_members_are_bounded),
+                                       cmocka_unit_test(test_json_long_names_are_left_out),
+                                       cmocka_unit_test(test_json_memory_is_bounded_by_the_body),
+                                       cmocka_unit_test(test_urlencoded_long_names_are_left_out)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@ import re
 import unittest
 
 from belfry import Node, SLOW, main
+from cluster import free_ports
 from facade import FacadeTest, Product, claims, ended, facade_cluster
 
 LOGGED_OUT = {"detail": "You are not logged in! Or Token Expired Log in again."}
@@ -204,6 +205,27 @@ class Reminders(RemindmeTest):
         self.expect(v1.get("/v1/reminders/" + other["id"]), 404)
 
 
+class Teams(RemindmeTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.tasks_port, = free_ports(1)
+        cls.flags = ["--listen", "127.0.0.1:%d,facade=tasks" % cls.tasks_port]
+        super().setUpClass()
+
+    def test_a_teams_tasks_need_a_token(self):
+        team = Product(self.tasks_port)
+        team.token = self.expect(team.post("/users/signup", {"username": "pia", "password": "1234"}), 200).json["token"]
+        self.expect(team.post("/tasks", {"title": "of a team"}), 200)
+        una = self.register("una")
+        own = self.create(una, "for everybody", public=True)["id"]
+        task = [i["id"] for i in una.get("/api/task-list/").json if i["title"] == "of a team"][0]
+        for path in ("/api/task-detail/%d/", "/api/reminder/%d/"):
+            self.assertEqual(self.expect(una.get(path % task), 200).json["title"], "of a team")
+            for client in (self.product(), self.product(cookies={"jwt": "bad"})):
+                self.assertEqual(self.expect(client.get(path % task), 404).json, GONE)
+                self.expect(client.get(path % own), 200)
+
+
 class SecondVersion(RemindmeTest):
     def test_auth_service(self):
         client = self.product()
@@ -262,6 +284,8 @@ class Edges(RemindmeTest):
             self.assertTrue(answer.headers["Content-Type"].startswith("text/html"))
             self.assertIn('<form method="post" action="%s">' % form, answer.text)
             self.assertIsNone(re.search(r'(src|href)="(https?:)?//', answer.text))
+            self.assertIn("<script>", answer.text)  # inline: the policy must not say script-src
+            self.assertEqual((answer.headers["X-Frame-Options"], answer.headers["Content-Security-Policy"]), ("DENY", "frame-ancestors 'none'"))
         self.assertEqual(set(self.expect(self.product().get("/api/"), 200).json) & {"List", "Create", "Update", "Delete"}, {"List", "Create", "Update", "Delete"})
 
 

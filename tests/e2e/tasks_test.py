@@ -5,9 +5,11 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from belfry import BINARY, SLOW, main
+from cluster import free_ports
 from facade import FacadeTest, Product, claims, ended, facade_cluster
 
 NOT_FOUND = {"erro": "error 404", "message": "not found"}
@@ -205,6 +207,90 @@ class Tokens(TasksTest):
             self.assertEqual(answer.json["user"]["_id"], second.user["_id"])
 
 
+class SlowLogins(TasksTest):
+    flags = ["--argon2-memory-kib", "65536", "--argon2-passes", "30"]
+
+    def test_a_token_is_as_old_as_the_look_at_the_account(self):
+        """Revocations are forgotten when tokens from before them have ended: the password's check does not count."""
+        self.signup("abe")
+        before = time.time()
+        answer = self.expect(self.product().post("/users/login", {"email": "abe", "password": "1234"}), 200)
+        after, payload = time.time(), claims(answer.json["token"])[1]
+        self.assertGreater(after - before, 1.2)
+        self.assertLess(payload["iat"], after - 1)
+        self.assertEqual(payload["exp"] - payload["iat"], 360000)
+
+
+class Deletions(TasksTest):
+    """Logins that race with the deletion of their account: what they got ends with it, wherever it is shown."""
+    ROUNDS = 12
+
+    @classmethod
+    def setUpClass(cls):
+        cls.remindme_port, = free_ports(1)
+        cls.flags = ["--listen", "127.0.0.1:%d,facade=remindme" % cls.remindme_port]
+        super().setUpClass()
+
+    def login(self, kind, alias, name):
+        """A token, or None when there is no such account any more."""
+        if kind == "tasks":
+            answer = self.product().post("/users/login", {"email": alias, "password": "1234"})
+            return answer.json["token"] if answer.status == 200 else None
+        if kind == "remindme":
+            answer = Product(self.remindme_port).post("/api/user-login/", {"username": name, "password": "1234"})
+            return answer.json["jwt"] if answer.status == 200 else None
+        answer = self.node.client().post("/v1/auth/login", {"login": name, "password": "1234"})
+        return answer.json["access_token"] if answer.status == 200 else None
+
+    def routes(self, kind, token, user, task):
+        """Every answer that asks for a token. The task is somebody else's."""
+        if kind == "tasks":
+            client = self.product(token=token)
+            return [client.request(*r) for r in (("GET", "/tasks"), ("GET", "/tasks/" + task), ("GET", "/users"), ("GET", "/users/" + user), ("POST", "/tasks", {"title": "x"}),
+                                                 ("PUT", "/tasks/" + task, {"title": "x"}), ("DELETE", "/tasks/" + task))]
+        if kind == "remindme":
+            client = Product(self.remindme_port, cookies={"jwt": token})
+            return [client.request(*r) for r in (("GET", "/api/current-user/"), ("GET", "/api/task-list/"), ("POST", "/api/task-create/", {"title": "x"}), ("POST", "/api/task-update/1/", {"title": "x"}),
+                                                 ("DELETE", "/api/task-delete/1/"), ("GET", "/api/profile/"), ("GET", "/api/reminder/"), ("POST", "/api/create-reminder/", {"title": "x"}))]
+        client = self.node.client(token)
+        return [client.request(*r) for r in (("GET", "/v1/users/me"), ("GET", "/v1/reminders"), ("POST", "/v1/reminders", {"title": "x"}), ("DELETE", "/v1/users/me"))]
+
+    def test_no_token_survives(self):
+        other = self.signup("witness")
+        task = self.expect(other.post("/tasks", {"title": "stays"}), 200).json["_id"]
+        got = {"tasks": 0, "remindme": 0, "v1": 0}
+        for i in range(self.ROUNDS):
+            victim = self.signup("victim%d" % i)
+            name, tokens, gone = self.v1_of(victim), [], threading.Event()
+            v1 = self.node.client(self.login("v1", None, name))
+
+            def work(kind):
+                while True:
+                    last = gone.is_set()
+                    token = self.login(kind, "victim%d" % i, name)
+                    if token:
+                        tokens.append((kind, token))
+                    if last:
+                        return
+
+            threads = [threading.Thread(target=work, args=(kind,)) for kind in ("tasks", "remindme", "v1") * 2]
+            for thread in threads:
+                thread.start()
+            self.assertTrue(ended(lambda: len(tokens) > 6, 10))
+            self.expect(v1.delete("/v1/users/me"), 204)
+            gone.set()
+            for thread in threads:
+                thread.join()
+            for kind, token in set(tokens):
+                got[kind] += 1
+                for answer in self.routes(kind, token, victim.user["_id"], task):
+                    self.expect(answer, 403 if kind == "remindme" else 401)
+                    if kind == "remindme":
+                        self.assertEqual(answer.json, {"detail": "You are not logged in! Or Token Expired Log in again."})
+        self.assertTrue(all(got.values()), got)
+        self.assertEqual(other.get("/tasks/" + task).json["title"], "stays")
+
+
 class Tasks(TasksTest):
     def test_create_read_change_delete(self):
         kim, lou = self.signup("kim"), self.signup("lou")
@@ -294,20 +380,29 @@ class Tasks(TasksTest):
         self.assertEqual(self.expect(quin.put("/tasks/" + task["_id"], whole), 200).json["assignedTo"], quin.user["_id"])
         form = self.product(token=quin.token, form=True)
         self.assertEqual(self.expect(form.post("/tasks", {"title": "a b\n\x1bc", "status": "DOING"}), 200).json["title"], "a b  c")
-        for deadline, iso in (("2031-01-02T03:04", "2031-01-02T03:04:00.000Z"), ("2031-01-02T03:04:05.6Z", "2031-01-02T03:04:05.600Z"), ("2031-01-02 03:04:05", "2031-01-02T03:04:05.000Z"), ("2031-01-02T03:04-01:00", "2031-01-02T04:04:00.000Z")):
-            answer = quin.post("/tasks", {"title": "d", "deadline": deadline})
-            self.assertEqual(answer.json.get("deadline"), iso)
+        for deadline, iso in (("2031-01-02T03:04", "2031-01-02T03:04:00.000Z"), ("2031-01-02T03:04:05.6Z", "2031-01-02T03:04:05.600Z"), ("2031-01-02 03:04:05", "2031-01-02T03:04:05.000Z"), ("2031-01-02T03:04-01:00", "2031-01-02T04:04:00.000Z"),
+                              ("1893456000000", "2030-01-01T00:00:00.000Z"), ("123456789", "1970-01-02T10:17:36.789Z"), ("253402300799999", "9999-12-31T23:59:59.999Z")):
+            for client in (quin, form):
+                self.assertEqual(client.post("/tasks", {"title": "d", "deadline": deadline}).json.get("deadline"), iso)
 
     def test_what_mongoose_refuses(self):
         rita = self.signup("rita")
         for answer in (rita.get("/tasks/xyz"), rita.put("/tasks/xyz", {"title": "t"}), rita.delete("/tasks/1"), rita.post("/tasks", {"title": "t", "assignedTo": "bob"}),
-                       rita.post("/tasks", {"title": "t", "deadline": "tomorrow"}), rita.post("/tasks", {"title": "t", "deadline": "2031-02-30"})):
+                       rita.post("/tasks", {"title": "t", "deadline": "tomorrow"}), rita.post("/tasks", {"title": "t", "deadline": "2031-02-30"}),
+                       *(rita.post("/tasks", {"title": "t", "deadline": deadline}) for deadline in ("20310102", "253402300800000", "-123456789", "1893456000000.5", "2031-01-02T03:04+0200"))):
             self.expect(answer, 500)
             self.assertEqual(answer.json["message"], "Internal server error")
             self.assertEqual(answer.json["error"]["name"], "CastError")
         self.expect(rita.post("/tasks", {"title": "t", "assignedTo": "0" * 24}), 500)
         self.expect(rita.post("/tasks", {"title": "t" * 201}), 500)
         self.assertNotIn("t" * 201, rita.get("/tasks").text)
+
+    def test_a_clients_mistake_is_no_error_of_ours(self):
+        sue = self.signup("sue")
+        self.expect(sue.get("/tasks/xyz", headers={"X-Request-Id": "mistaken"}), 500)
+        self.assertTrue(ended(lambda: "mistaken" in self.node.log_text(), 5))
+        line, = [line for line in map(json.loads, self.node.log_text().splitlines()) if line.get("request_id") == "mistaken"]
+        self.assertEqual((line["level"], line["status"]), ("info", 500))
 
 
 class Edges(TasksTest):

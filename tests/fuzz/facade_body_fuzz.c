@@ -13,11 +13,11 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/model_rows.h"
 
-enum { PARTITIONS = 1, NOW_S = 1800000000, STEPS_MAX = 200 };
+enum { PARTITIONS = 1, NOW_S = 1800000000, STEPS_MAX = 200, DECODED_BYTES = 256 * 1024 };
 static const int64_t now_ms = (int64_t)NOW_S * 1000;
 
 static struct router *router;
-static struct id ann, ben, task;
+static struct id ann, ben, nobody /* whose token outlived the account */, task;
 
 struct world {
     struct script script;
@@ -333,10 +333,16 @@ static void answer(struct world *world, const struct facade *facade, const struc
     if (op->role == ROLE_NONE && !facade_route_of(op)->optional) {
         caller = (struct caller){0};
     }
+    size_t before = arena_held(&world->arena);
     enum err err = foreign_decode(facade, match, http, &world->arena, &in, &why);
+    CHECK(arena_held(&world->arena) - before <= DECODED_BYTES + 8 * http->body.len);
     if (err == OK) {
         err =
             op->type == OP_QUERY ? run_query(world, op, in, caller, &reply) : run_script(world, op, in, caller, &reply);
+    }
+    if (id_eq(caller.account, nobody) && facade == &tasks_facade && op->method != METHOD_POST && err != ERR_TOO_LARGE &&
+        err != ERR_INVALID_JSON) {
+        CHECK(err == ERR_UNAUTHORIZED);
     }
     if (err == OK) {
         check_reply(world, &reply);
@@ -350,6 +356,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const char *const types[] = {"application/json", "application/x-www-form-urlencoded; charset=utf-8",
                                         "multipart/form-data", ""};
+    const struct id callers[2][2] = {{ann, ben}, {nobody, nobody}};
     struct bytes input = bytes_of(data, len);
     uint64_t choice = fuzz_take(&input, 1), method = fuzz_take(&input, 1);
     const struct facade *facade = facades[choice % 2];
@@ -380,7 +387,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         check_failure(&world, facade, match.allowed != 0 ? ERR_METHOD_NOT_ALLOWED : ERR_NOT_FOUND, http.method,
                       &(struct reply){0}, NULL);
     } else {
-        answer(&world, facade, &http, &match, (struct caller){(choice & 2) != 0 ? ben : ann, {{0}}, ROLE_USER});
+        answer(&world, facade, &http, &match,
+               (struct caller){callers[choice >> 4 & 1][choice >> 1 & 1], {{0}}, ROLE_USER});
     }
     world_close(&world);
     buf_free(&head);
@@ -401,13 +409,31 @@ static void seed(const char *name, unsigned facade, unsigned type, enum method m
     buf_free(&out);
 }
 
+/* One long name over many members. */
+static void seed_wide(void)
+{
+    struct buf body = {0};
+    buf_add_lit(&body, "{\"");
+    for (int i = 0; i < 8000; i++) {
+        buf_add_char(&body, 'a');
+    }
+    buf_add_lit(&body, "\":{");
+    for (int i = 0; i < FORM_MEMBERS; i++) {
+        buf_printf(&body, "%s\"%d\":1", i == 0 ? "" : ",", i);
+    }
+    buf_add_lit(&body, "}}");
+    buf_add_char(&body, 0);
+    seed("wide", 1, 0, METHOD_POST, "/users/login", "", (const char *)body.ptr);
+    buf_free(&body);
+}
+
 static void seeds(void)
 {
     char path[128], hex[FOREIGN_HEX_BYTES + 1] = "", body[256], user[FOREIGN_HEX_BYTES + 1] = "";
     unsigned long long number = (unsigned long long)foreign_int(task);
     foreign_hex(task, hex);
     foreign_hex(ben, user);
-    enum { REMINDME, TASKS };
+    enum { REMINDME, TASKS, NOBODY = 16 };
     seed("signup", TASKS, 0, METHOD_POST, "/users/signup", "",
          "{\"username\":\"a\",\"email\":\"b\",\"password\":\"c\"}");
     seed("signup_form", TASKS, 1, METHOD_POST, "/users/signup/", "", "name=N&password=%41+b");
@@ -426,6 +452,8 @@ static void seeds(void)
     seed("task_put", TASKS, 0, METHOD_PUT, path, "Bearer x", body);
     seed("task_post", TASKS, 0, METHOD_POST, "/tasks", "Bearer x", body);
     seed("task_delete", TASKS, 0, METHOD_DELETE, path, "Bearer x", "");
+    seed("task_put_nobody", TASKS | NOBODY, 0, METHOD_PUT, path, "Bearer x", body);
+    seed("task_delete_nobody", TASKS | NOBODY, 0, METHOD_DELETE, path, "Bearer x", "");
     seed("register", REMINDME, 1, METHOD_POST, "/api/user-register/", "",
          "username=cleo&email=c%40x.org&password=p&first_name=C");
     seed("remindme_login", REMINDME, 0, METHOD_POST, "/api/user-login/", "a=b; jwt=\"x\"; c=d",
@@ -439,6 +467,7 @@ static void seeds(void)
     seed("update", REMINDME, 0, METHOD_POST, path, "jwt=x", "{\"title\":\"t\",\"completed\":true,\"public\":0}");
     (void)snprintf(path, sizeof path, "/api/task-delete/%llu/", number);
     seed("delete", REMINDME, 0, METHOD_DELETE, path, "jwt=x", "");
+    seed_wide();
     seed("me", REMINDME, 0, METHOD_GET, "/api/current-user/", "jwt=x", "");
 }
 
@@ -449,6 +478,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     router = router_new();
     ann = id_make(now_ms - 10, 1, 1ULL << 40);
     ben = id_make(now_ms - 5, 1, 2ULL << 40);
+    nobody = id_make(now_ms - 4, 1, 3ULL << 40);
     if (fuzz_wants_seeds()) {
         struct world world;
         world_open(&world);

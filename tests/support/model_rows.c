@@ -10,9 +10,12 @@ static int compare(const struct model_row *row, uint8_t table, struct bytes key)
 /* Index of the first row at or after (table, key). */
 static size_t place(const struct model_rows *model, uint8_t table, struct bytes key)
 {
-    size_t at = 0;
-    while (at < model->len && compare(&model->list[at], table, key) < 0) {
-        at++;
+    size_t at = 0, end = model->len;
+    while (at < end) {
+        size_t middle = at + (end - at) / 2;
+        bool before = compare(&model->list[middle], table, key) < 0;
+        at = before ? middle + 1 : at;
+        end = before ? end : middle;
     }
     return at;
 }
