@@ -17,7 +17,7 @@ from events import Ended, Stream
 
 with contextlib.suppress(ValueError, OSError):
     resource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))
-CUTS = int(os.environ.get("CUTS", "20"))
+CUTS = int(os.environ.get("CUTS", "100"))
 SEND_S, BEAT_S, STREAMS_EACH = 30, 15, 50  # as in node/limits.h
 
 
