@@ -34,7 +34,7 @@ static enum err apply(struct replica *replica, const struct kind *kind, uint8_t 
                         .seed = seed};
     enum err err = op->reduce(&turn, in, reply);
     buf_free(&turn.touched);
-    assert_true(err == OK || replica->rows.len == rows_before); /* what failed has written nothing */
+    assert_true(err == OK || replica->rows.len == rows_before);      /* what failed has written nothing */
     bool look = replica->rows.len < 300 || replica->index % 16 == 0; /* a look costs with the rows */
     for (size_t i = 0; look && kinds[i] != NULL; i++) {
         if (kinds[i]->check != NULL) {

@@ -7,6 +7,7 @@
 #include "actors/events/events.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
+#include "node/limits.h"
 
 const char *const role_names[] = {"", "user", "admin", NULL};
 
@@ -138,4 +139,17 @@ uint64_t key_u64(struct bytes key)
         value = value << 8 | key.ptr[i];
     }
     return value;
+}
+
+enum err table_erase(struct rows *rows, uint8_t table)
+{
+    struct bytes key, value;
+    uint8_t copy[LIMIT_KEY_BYTES];
+    enum err err;
+    while ((err = rows_ceil(rows, table, BYTES_NONE, &key, &value)) == OK) {
+        CHECK(key.len <= sizeof copy);
+        memcpy(copy, key.ptr, key.len);
+        TRY(rows_del(rows, table, bytes_of(copy, key.len)));
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
 }

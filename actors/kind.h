@@ -98,6 +98,8 @@ extern const struct kind *const kinds[]; /* NULL-terminated */
 const struct kind *kind_find(uint8_t id);
 const struct op *kind_op(const struct kind *kind, uint8_t tag);
 
+/* Erases all rows of a table; for mending. */
+enum err table_erase(struct rows *rows, uint8_t table) MUST_USE;
 /* The data partition that holds a name: by its hash, the same on every machine. */
 unsigned partition_of_name(struct bytes name, unsigned partitions);
 /* Checks that an id can be one of ours: its partition exists. */

@@ -244,19 +244,6 @@ enum err event_log_check(struct rows *rows, struct arena *arena)
 
 /* ---- mending: heads and ages are made anew from the events ---- */
 
-static enum err erase_table(struct rows *rows, uint8_t table)
-{
-    struct bytes key, value;
-    uint8_t copy[sizeof(struct event_key)];
-    enum err err;
-    while ((err = rows_ceil(rows, table, BYTES_NONE, &key, &value)) == OK) {
-        size_t len = key.len < sizeof copy ? key.len : sizeof copy;
-        memcpy(copy, key.ptr, len);
-        TRY(rows_del(rows, table, bytes_of(copy, len)));
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
-}
-
 /* What was lost may have been anywhere: whoever resumes before the oldest that is left is told of a gap. */
 static enum err count_in(struct rows *rows, struct id account, uint64_t cursor, size_t size)
 {
@@ -281,8 +268,8 @@ enum err event_log_mend(struct rows *rows)
         uint8_t next;
     } at = {0};
     enum err err;
-    TRY(erase_table(rows, TABLE_EVENT_HEAD));
-    TRY(erase_table(rows, TABLE_EVENT_AGE));
+    TRY(table_erase(rows, TABLE_EVENT_HEAD));
+    TRY(table_erase(rows, TABLE_EVENT_AGE));
     while ((err = rows_ceil(rows, TABLE_EVENT, from, &key, &value)) == OK) {
         struct id account;
         size_t size = value.len;

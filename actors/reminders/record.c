@@ -137,19 +137,6 @@ enum err reminders_check(struct rows *rows, struct arena *arena)
 
 /* ---- mending: the indexes are made anew from the records ---- */
 
-static enum err erase_table(struct rows *rows, uint8_t table)
-{
-    struct bytes key, value;
-    uint8_t copy[sizeof(struct id_pair)];
-    enum err err;
-    while ((err = rows_ceil(rows, table, BYTES_NONE, &key, &value)) == OK) {
-        size_t len = key.len < sizeof copy ? key.len : sizeof copy;
-        memcpy(copy, key.ptr, len);
-        TRY(rows_del(rows, table, bytes_of(copy, len)));
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
-}
-
 enum err reminders_mend(struct rows *rows)
 {
     struct bytes key, value, from = BYTES_NONE;
@@ -158,10 +145,10 @@ enum err reminders_mend(struct rows *rows)
         uint8_t next; /* zero: the key right behind the id */
     } at = {0};
     enum err err;
-    TRY(erase_table(rows, TABLE_MINE));
-    TRY(erase_table(rows, TABLE_PUBLIC));
-    TRY(erase_table(rows, TABLE_ASSIGNED));
-    TRY(erase_table(rows, TABLE_DUE));
+    TRY(table_erase(rows, TABLE_MINE));
+    TRY(table_erase(rows, TABLE_PUBLIC));
+    TRY(table_erase(rows, TABLE_ASSIGNED));
+    TRY(table_erase(rows, TABLE_DUE));
     while ((err = rows_ceil(rows, TABLE_REMINDER, from, &key, &value)) == OK) {
         struct reminder r = {0};
         TRY(field_unpack(reminder_fields, value, &r));
