@@ -81,7 +81,10 @@ static enum err model_put(struct rows *rows, uint8_t table, struct bytes key, st
         model->list[at].value = fresh;
         return OK;
     }
-    model->list = mem_realloc(model->list, (model->len + 1) * sizeof *model->list);
+    if (model->len == model->cap) {
+        model->cap = model->cap == 0 ? 64 : model->cap * 2;
+        model->list = mem_realloc(model->list, model->cap * sizeof *model->list);
+    }
     memmove(model->list + at + 1, model->list + at, (model->len - at) * sizeof *model->list);
     model->list[at] = (struct model_row){table, copy(key), fresh};
     model->len++;

@@ -13,7 +13,7 @@ struct model_row {
 struct model_rows {
     struct rows rows;
     struct model_row *list;
-    size_t len;
+    size_t len, cap;
 };
 
 void model_rows_init(struct model_rows *model);
