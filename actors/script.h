@@ -45,10 +45,11 @@ struct script_services {
     void (*command)(struct script *script, uint8_t kind, uint8_t op, struct address address, const void *in, bool main);
     void (*password)(struct script *script, struct password_job *job, bool verify);
     void (*random)(struct script *script, void *to, size_t len);
-    enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, struct buf *out);
+    enum err (*sign)(struct script *script, struct id account, struct id session, enum role role, int64_t stamp_ms,
+                     struct buf *out);
     void (*audit)(struct script *script, const char *action, struct bytes user, struct bytes detail);
     int64_t access_token_s;
-    /* A facade's token of this account carries this time or a later one: what is revoked afterwards ends it. */
+    /* A token of this account carries this time: what is revoked afterwards ends it. */
     int64_t (*stamp)(struct script *script, struct id account);
     enum err (*sign_foreign)(struct script *script, const struct foreign_claims *claims, struct buf *out);
 };

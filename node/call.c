@@ -370,14 +370,12 @@ static void service_random(struct script *script, void *to, size_t len)
 }
 
 static enum err service_sign(struct script *script, struct id account, struct id session, enum role role,
-                             struct buf *out)
+                             int64_t stamp_ms, struct buf *out)
 {
     struct node_worker *worker = call_of(script)->worker;
     int64_t now_ms = clock_wall_ms(worker->node->clock);
-    int64_t cutoff = guard_cutoff_ms(worker->node->guard, account);
-    int64_t jti_ms = now_ms > cutoff ? now_ms : cutoff + 1;
     struct claims claims = {account, session,
-                            id_make(jti_ms, id_partition(account), random_u64(&worker->worker.random)), role,
+                            id_make(stamp_ms, id_partition(account), random_u64(&worker->worker.random)), role,
                             now_ms / 1000 + LIMIT_ACCESS_TOKEN_S};
     return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
 }

@@ -121,7 +121,8 @@ bool refresh_token_parse(struct bytes text, struct refresh_token *out) MUST_USE;
 struct digest refresh_token_family(const struct refresh_token *token);
 struct digest refresh_token_secret(const struct refresh_token *token);
 /* Signs an access token and makes the operation's answer: the user comes packed. */
-enum err session_answer(struct script *s, const struct refresh_token *token, struct bytes account) MUST_USE;
+enum err session_answer(struct script *s, const struct refresh_token *token, struct bytes account,
+                        int64_t stamp_ms) MUST_USE;
 
 /* Input of AUTH_NEW_SESSION and, with the account, AUTH_CREATE. */
 struct new_session {

@@ -124,6 +124,7 @@ static enum err signup_create(struct script *s)
         fill_new_session(s, &st->token, &create->session);
         create->set.has |= field_bit(field_index(create_fields, offsetof(struct create, session)));
     }
+    st->stamp_ms = s->services->stamp(s, st->token.account);
     script_command(s, KIND_AUTH, AUTH_CREATE, address_of_account(&st->token.account), create, true);
     script_goto(s, SIGNUP_CONFIRM);
     return OK;
@@ -186,7 +187,7 @@ const struct step signup_saga_steps[] = {{"check", signup_check, false},
 static enum err entry_answer(struct script *s)
 {
     struct entry_state *st = s->state;
-    return session_answer(s, &st->token, st->account);
+    return session_answer(s, &st->token, st->account, st->stamp_ms);
 }
 
 static const struct step signup_rest[] = {{"answer", entry_answer, false}, {0}};
@@ -286,6 +287,8 @@ static enum err login_session(struct script *s)
     if (st->job.rehash) {
         FIELD_SET(new_session_fields, &st->session, struct new_session, rehashed, bytes_str(st->job.phc));
     }
+    /* From before the session is made: whoever ends it meanwhile revokes what is signed with the answer. */
+    st->stamp_ms = s->services->stamp(s, st->token.account);
     script_command(s, KIND_AUTH, AUTH_NEW_SESSION, address_of_account(&st->token.account), &st->session, true);
     return OK;
 }
@@ -294,7 +297,7 @@ static enum err login_answer(struct script *s)
 {
     struct entry_state *st = s->state;
     TRY(answer_with_session(s));
-    return session_answer(s, &st->token, st->account);
+    return session_answer(s, &st->token, st->account, st->stamp_ms);
 }
 
 static const struct step login_rest[] = {
@@ -325,6 +328,7 @@ static enum err refresh_rotate(struct script *s)
     FIELD_SET(rotate_fields, &st->rotate, struct rotate, secret, keep_digest(s, refresh_token_secret(&st->token)));
     s->services->random(s, st->token.secret, sizeof st->token.secret);
     FIELD_SET(rotate_fields, &st->rotate, struct rotate, fresh, keep_digest(s, refresh_token_secret(&st->token)));
+    st->stamp_ms = s->services->stamp(s, st->token.account);
     script_command(s, KIND_AUTH, AUTH_ROTATE, address_of_account(&st->token.account), &st->rotate, true);
     return OK;
 }
@@ -335,7 +339,7 @@ static enum err refresh_answer(struct script *s)
     struct rotated rotated = {0};
     TRY(field_unpack(rotated_fields, buf_bytes(&s->answer.body), &rotated));
     if (!rotated.reused) {
-        TRY(session_answer(s, &st->token, rotated.account));
+        TRY(session_answer(s, &st->token, rotated.account, st->stamp_ms));
         return script_done(s);
     }
     /* Somebody holds a token that was already used: nobody may go on with this session. */

@@ -199,13 +199,13 @@ struct digest refresh_token_secret(const struct refresh_token *token)
     return digest_of(BYTES_LIT("refresh"), bytes_of(token->secret, sizeof token->secret));
 }
 
-enum err session_answer(struct script *s, const struct refresh_token *token, struct bytes account)
+enum err session_answer(struct script *s, const struct refresh_token *token, struct bytes account, int64_t stamp_ms)
 {
     struct session_out out = {0};
     struct buf access = {0}, refresh = {0};
     TRY(field_unpack(account_fields, account, &out.user));
     enum role role = out.user.role == 1 ? ROLE_ADMIN : ROLE_USER;
-    enum err err = s->services->sign(s, token->account, token->session, role, &access);
+    enum err err = s->services->sign(s, token->account, token->session, role, stamp_ms, &access);
     if (err == OK) {
         text_base64url_add(&refresh, bytes_of(token, sizeof *token));
         FIELD_SET(session_out_fields, &out, struct session_out, access_token, buf_bytes(&access));

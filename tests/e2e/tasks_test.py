@@ -208,7 +208,7 @@ class Tokens(TasksTest):
 
 
 class SlowLogins(TasksTest):
-    flags = ["--argon2-memory-kib", "65536", "--argon2-passes", "30"]
+    flags = ["--argon2-memory-kib", "65536", "--argon2-passes", "60"]
 
     def test_a_token_is_as_old_as_the_look_at_the_account(self):
         """Revocations are forgotten when tokens from before them have ended: the password's check does not count."""
