@@ -57,11 +57,11 @@ static void check_series(struct bytes text, const struct zone *zone, int64_t sta
 static void check_next(struct bytes text, struct bytes name, const struct zone *zone, int64_t start, int64_t after)
 {
     int64_t next, again;
-    for (int i = 0; i < 4 && recur_next(text, name, start, after, &next); i++) {
+    for (int i = 0; i < 4 && recur_next(text, name, start, after, &next) == RECUR_FOUND; i++) {
         CHECK(next > after && next >= start);
         CHECK(floor_div(next - start, 1000) * 1000 == next - start);
         check_not_excluded(text, zone, next);
-        CHECK(recur_next(text, name, start, after + (next - 1 - after) / 2, &again) && again == next);
+        CHECK(recur_next(text, name, start, after + (next - 1 - after) / 2, &again) == RECUR_FOUND && again == next);
         after = next;
     }
 }
@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     int64_t after = start + ((int64_t)(fuzz_take(&input, 6) % (200 * 366 * 24)) - 24) * 3600000;
     if (recur_refusal(input) != NULL) {
         int64_t unused;
-        CHECK(!recur_next(input, name, start, start - 1, &unused));
+        CHECK(recur_next(input, name, start, start - 1, &unused) != RECUR_FOUND);
         return 0;
     }
     struct zone *zone = zone_open(name);
