@@ -117,17 +117,34 @@ unsigned partition_of_name(struct bytes name, unsigned partitions)
     return 1 + (unsigned)(key_u64(digest_bytes(&digest)) % partitions);
 }
 
+enum err own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
+                     struct address *out)
+{
+    (void)in;
+    (void)arena;
+    if (!id_is_placed(caller->account, partitions)) {
+        return ERR_UNAUTHORIZED;
+    }
+    *out = address_of_account(&caller->account);
+    return OK;
+}
+
 bool id_is_placed(struct id id, unsigned partitions)
 {
     return id_partition(id) >= 1 && id_partition(id) <= partitions;
 }
 
+void key_put_u64(uint8_t to[8], uint64_t value)
+{
+    for (int i = 0; i < 8; i++) {
+        to[i] = (uint8_t)(value >> (56 - 8 * i));
+    }
+}
+
 void key_add_u64(struct buf *key, uint64_t value)
 {
     uint8_t raw[8];
-    for (int i = 0; i < 8; i++) {
-        raw[i] = (uint8_t)(value >> (56 - 8 * i));
-    }
+    key_put_u64(raw, value);
     buf_add(key, raw, sizeof raw);
 }
 

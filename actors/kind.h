@@ -102,9 +102,13 @@ const struct op *kind_op(const struct kind *kind, uint8_t tag);
 enum err table_erase(struct rows *rows, uint8_t table) MUST_USE;
 /* The data partition that holds a name: by its hash, the same on every machine. */
 unsigned partition_of_name(struct bytes name, unsigned partitions);
+/* struct op.address: the actor is the caller's account. Errors: ERR_UNAUTHORIZED, for the operator has none. */
+enum err own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
+                     struct address *out);
 /* Checks that an id can be one of ours: its partition exists. */
 bool id_is_placed(struct id id, unsigned partitions);
 /* Big-endian 64 bits, for keys that sort by number. */
+void key_put_u64(uint8_t to[8], uint64_t value);
 void key_add_u64(struct buf *key, uint64_t value);
 uint64_t key_u64(struct bytes key);
 

@@ -6,18 +6,6 @@
 const struct field page_fields[] = {FIELD_INT(1, page_in, limit, 1, LIMIT_PAGE, FIELD_QUERY),
                                     FIELD_STRING(2, page_in, cursor, 0, 512, FIELD_QUERY), FIELDS_END};
 
-static enum err own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                            struct address *out)
-{
-    (void)in;
-    (void)arena;
-    if (!id_is_placed(caller->account, partitions)) {
-        return ERR_UNAUTHORIZED;
-    }
-    *out = address_of_account(&caller->account);
-    return OK;
-}
-
 enum err me_query(struct look *look, const void *in, struct reply *reply)
 {
     struct bytes value;

@@ -17,25 +17,18 @@ struct event_key {
     uint8_t b[sizeof(struct id) + 8];
 };
 
-static void put_u64(uint8_t *to, uint64_t value)
-{
-    for (int i = 0; i < 8; i++) {
-        to[i] = (uint8_t)(value >> (56 - 8 * i));
-    }
-}
-
 static struct event_key event_key(struct id account, uint64_t cursor)
 {
     struct event_key key;
     memcpy(key.b, account.b, sizeof account.b);
-    put_u64(key.b + sizeof account.b, cursor);
+    key_put_u64(key.b + sizeof account.b, cursor);
     return key;
 }
 
 static struct event_key age_key(struct id account, uint64_t cursor)
 {
     struct event_key key;
-    put_u64(key.b, cursor);
+    key_put_u64(key.b, cursor);
     memcpy(key.b + 8, account.b, sizeof account.b);
     return key;
 }

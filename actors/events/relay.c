@@ -28,9 +28,7 @@ struct outbox_key {
 static struct outbox_key outbox_key(unsigned target, uint64_t number)
 {
     struct outbox_key key = {{(uint8_t)(target >> 8), (uint8_t)target}};
-    for (int i = 0; i < 8; i++) {
-        key.b[2 + i] = (uint8_t)(number >> (56 - 8 * i));
-    }
+    key_put_u64(key.b + 2, number);
     return key;
 }
 
@@ -155,14 +153,8 @@ static enum err delivered(struct script *s)
     return OK;
 }
 
-static enum err end(struct script *s)
-{
-    (void)s;
-    return OK;
-}
-
 const struct step relay_steps[] = {
-    {"look", look, false}, {"deliver", deliver, false}, {"delivered", delivered, false}, {"end", end, false}, {0}};
+    {"look", look, false}, {"deliver", deliver, false}, {"delivered", delivered, false}, {0}};
 
 /* ---- at the target ---- */
 

@@ -8,18 +8,6 @@ enum { CURSOR_CHARS = 64 };
 const struct field events_stream_fields[] = {FIELD_STRING(1, events_stream_in, cursor, 0, CURSOR_CHARS, FIELD_QUERY),
                                              FIELDS_END};
 
-enum err events_stream_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                               struct address *out)
-{
-    (void)in;
-    (void)arena;
-    if (!id_is_placed(caller->account, partitions)) {
-        return ERR_UNAUTHORIZED; /* the operator of the node has no events */
-    }
-    *out = (struct address){id_partition(caller->account), id_bytes(&caller->account)};
-    return OK;
-}
-
 enum err events_stream(struct look *look, const void *raw, uint64_t *cursor, size_t room, struct buf *out)
 {
     const struct events_stream_in *in = raw;

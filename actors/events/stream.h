@@ -11,11 +11,9 @@ struct events_stream_in {
     struct bytes cursor;
 };
 extern const struct field events_stream_fields[];
-enum err events_stream_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                               struct address *out) MUST_USE;
 enum err events_stream(struct look *look, const void *in, uint64_t *cursor, size_t room, struct buf *out) MUST_USE;
-#define EVENTS_STREAM                                                                                         \
-    .in = events_stream_fields, .in_size = sizeof(struct events_stream_in), .address = events_stream_address, \
+#define EVENTS_STREAM                                                                               \
+    .in = events_stream_fields, .in_size = sizeof(struct events_stream_in), .address = own_address, \
     .stream = events_stream
 
 #endif

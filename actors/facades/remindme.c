@@ -390,17 +390,17 @@ static void fail(const struct facade_failure *why, struct reply *reply)
         }                                               \
     }
 #define PAGE(path, name, steps) SCRIPT(METHOD_GET, path, ROLE_NONE, name, steps, 0, FIRST)
-#define ME(path_)                           \
-    {                                       \
-        .op = {                             \
-            .type = OP_QUERY,               \
-            .role = ROLE_USER,              \
-            .name = "me",                   \
-            .method = METHOD_GET,           \
-            .path = (path_),                \
-            .address = remindme_me_address, \
-            .query = remindme_me_query      \
-        }                                   \
+#define ME(path_)                      \
+    {                                  \
+        .op = {                        \
+            .type = OP_QUERY,          \
+            .role = ROLE_USER,         \
+            .name = "me",              \
+            .method = METHOD_GET,      \
+            .path = (path_),           \
+            .address = own_address,    \
+            .query = remindme_me_query \
+        }                              \
     }
 #define LIST(path_, variant_)              \
     {                                      \

@@ -13,8 +13,6 @@ struct remindme_entry {
     struct login_in login;
 };
 extern const struct step remindme_register_steps[], remindme_login_steps[], remindme_logout_steps[];
-enum err remindme_me_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                             struct address *out);
 enum err remindme_me_query(struct look *look, const void *in, struct reply *reply);
 
 /* Pages and texts that are always the same. */

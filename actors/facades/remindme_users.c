@@ -190,16 +190,6 @@ const struct step remindme_logout_steps[] = {{"logout", logout, false}, {0}};
 
 /* ---- the own account ---- */
 
-enum err remindme_me_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                             struct address *out)
-{
-    (void)in;
-    (void)arena;
-    (void)partitions;
-    *out = address_of_account(&caller->account);
-    return OK;
-}
-
 enum err remindme_me_query(struct look *look, const void *in, struct reply *reply)
 {
     struct account account = {0};

@@ -162,7 +162,7 @@ static void arm(const struct turn *turn, const struct reminder *before, const st
         SET(r, due_at, in->next_at);
     }
     bool moved = before == NULL || !REMINDER_HAS(before, due_at) || before->due_at != r->due_at;
-    bool rang = !moved && REMINDER_HAS(before, fired_at) && before->fired_at >= before->due_at;
+    bool rang = !moved && reminder_has_rung(before);
     if (!REMINDER_HAS(r, due_at) || r->completed) {
         CLEAR(r, armed_at);
         CLEAR(r, snoozed_until);

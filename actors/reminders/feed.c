@@ -151,18 +151,6 @@ enum err feed_check(struct rows *rows, struct arena *arena)
 
 /* ---- reading it ---- */
 
-enum err feed_own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                          struct address *out)
-{
-    (void)in;
-    (void)arena;
-    if (!id_is_placed(caller->account, partitions)) {
-        return ERR_UNAUTHORIZED;
-    }
-    *out = address_of(caller);
-    return OK;
-}
-
 enum err feed_get_query(struct look *look, const void *in, struct reply *reply)
 {
     struct id account = look->caller.account;

@@ -31,8 +31,6 @@ extern const struct field feed_none_fields[];
 
 extern const struct step feed_make_steps[], feed_drop_steps[];
 
-enum err feed_own_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
-                          struct address *out);
 enum err feed_token_address(const struct caller *caller, const void *in, struct arena *arena, unsigned partitions,
                             struct address *out);
 enum err feed_get_query(struct look *look, const void *in, struct reply *reply);

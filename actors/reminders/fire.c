@@ -86,14 +86,7 @@ static enum err command(struct script *s)
     return OK;
 }
 
-static enum err end(struct script *s)
-{
-    (void)s;
-    return OK;
-}
-
-const struct step reminder_fire_steps[] = {
-    {"look", look, false}, {"command", command, false}, {"end", end, false}, {0}};
+const struct step reminder_fire_steps[] = {{"look", look, false}, {"command", command, false}, {0}};
 
 /* ---- reducers ---- */
 

@@ -34,13 +34,16 @@ enum err reminder_load(struct rows *rows, struct id id, struct reminder *out, st
     return field_unpack(reminder_fields, *out_packed, out);
 }
 
+bool reminder_has_rung(const struct reminder *r)
+{
+    return REMINDER_HAS(r, due_at) && REMINDER_HAS(r, fired_at) && r->fired_at >= r->due_at;
+}
+
 struct due_key due_key(int64_t armed_at, struct id id)
 {
     struct due_key key = {{0}};
     uint64_t biased = (uint64_t)armed_at ^ 1ULL << 63; /* before 1970 comes first */
-    for (int i = 0; i < 8; i++) {
-        key.b[i] = (uint8_t)(biased >> (56 - 8 * i));
-    }
+    key_put_u64(key.b, biased);
     memcpy(key.b + 8, id.b, sizeof id.b);
     return key;
 }

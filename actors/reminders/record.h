@@ -33,6 +33,9 @@ extern const struct field reminder_fields[];
 #define CLEAR(r, member) FIELD_CLEAR(reminder_fields, r, struct reminder, member)
 #define REMINDER_HAS(r, member) FIELD_HAS(reminder_fields, r, struct reminder, member)
 
+/* Its present time has rung. */
+bool reminder_has_rung(const struct reminder *r);
+
 /* A key of TABLE_DUE: armed_at, so that byte order is time order | id; the last byte is for keys right behind. */
 struct due_key {
     uint8_t b[8 + sizeof(struct id) + 1];

@@ -2,13 +2,9 @@
 
 #include "actors/reminders/recurrence.h"
 #include "actors/reminders/series.h"
+#include "node/base/when.h"
 
 enum { DAY_S = 86400, OFFSET_MAX_S = 27 * 3600 };
-
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
 
 static bool is_excluded(const struct recurrence *r, const struct zone *zone, int64_t utc)
 {

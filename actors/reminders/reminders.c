@@ -178,7 +178,7 @@ static const struct op ops[] = {
      "A new secret address for calendar programs; ends the one before", .out = feed_made_fields,
      .state_size = FEED_STATE_BYTES, .steps = feed_make_steps},
     {FEED_GET, OP_QUERY, 0, ROLE_USER, 200, "get_feed", METHOD_GET, "/v1/reminders/feed",
-     "Whether there is such an address", .out = feed_fields, .address = feed_own_address, .query = feed_get_query},
+     "Whether there is such an address", .out = feed_fields, .address = own_address, .query = feed_get_query},
     {FEED_DROP, OP_SCRIPT, 0, ROLE_USER, 204, "drop_feed", METHOD_DELETE, "/v1/reminders/feed",
      "End the address for calendar programs", .steps = feed_drop_steps},
     {FEED_ICS, OP_QUERY, 0, ROLE_NONE, 200, "feed", METHOD_GET, "/v1/reminders.ics",

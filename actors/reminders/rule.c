@@ -2,11 +2,6 @@
 
 #include "node/base/when.h"
 
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
-
 static int weekday_of(int64_t day) /* 0: Monday */
 {
     return (int)(((day + 3) % 7 + 7) % 7);

@@ -104,7 +104,7 @@ static enum err new_series(struct script *s, const struct reminder *before, cons
 {
     bool moved = before == NULL || !REMINDER_HAS(before, due_at) || t->due_at != before->due_at;
     bool same_start = before != NULL && REMINDER_HAS(before, starts_at) && !moved;
-    bool rang = !moved && REMINDER_HAS(before, fired_at) && before->fired_at >= before->due_at;
+    bool rang = !moved && reminder_has_rung(before);
     int64_t start = same_start ? before->starts_at : t->due_at, missed = s->now_ms - LIMIT_MISSED_MS, next;
     int64_t after = same_start || rang ? s->now_ms : start - 1;
     if (!t->has_due) {

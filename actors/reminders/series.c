@@ -1,13 +1,10 @@
 #include "actors/reminders/series.h"
 
+#include "node/base/when.h"
+
 enum { DAY_S = 86400 };
 
 static const int64_t last_day = 2932896; /* 9999-12-31 */
-
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
 
 /* ---- what is in a unit ---- */
 

@@ -33,11 +33,6 @@ static void put_digits(char *out, int64_t value, int digits)
     }
 }
 
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
-
 /* Years 0000 to 9999: what is outside, of damaged data perhaps, shows as the first or the last moment. */
 static int64_t clamp(int64_t ms)
 {

@@ -6,6 +6,12 @@
 
 enum { WHEN_TEXT_BYTES = 24 }; /* 2026-11-21T07:06:00.000Z */
 
+/* Towards the past, also before 1970; b is positive. */
+static inline int64_t floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
 /* Days since 1970-01-01 of a date in the proleptic Gregorian calendar, and back; any year. */
 struct civil {
     int64_t year;
