@@ -296,6 +296,44 @@ static void test_a_flipped_bit_in_a_value_is_never_read(void **unused)
     remove_dir();
 }
 
+/* In the meta pages every bit is tried: the ones of a tree's flags say how its keys are ordered. One that turns
+ * a meta page's transaction into the next but one shows the state of one transaction ago, which the log completes. */
+static void test_a_flipped_bit_in_a_meta_page_is_found_or_means_nothing(void **unused)
+{
+    (void)unused;
+    enum { META_END = 152 };
+    char path[128];
+    uint8_t *data;
+    fresh_dir();
+    (void)snprintf(path, sizeof path, "%s/data.mdb", dir);
+    struct state *state = open_state();
+    struct state_partition before = {0}, now = {0};
+    for (uint64_t round = 1; round < 20; round++) {
+        before = now;
+        write_round(state, round);
+        now = *state_partition(state, 1);
+    }
+    state_close(state);
+    size_t len = read_file(path, &data);
+    for (size_t bit = 0; bit < (size_t)2 * META_END * 8; bit++) {
+        uint8_t *at = data + (bit / 8 < META_END ? bit / 8 : STATE_META_BYTES + bit / 8 - META_END);
+        *at ^= (uint8_t)(1U << bit % 8);
+        write_file(path, data, len);
+        *at ^= (uint8_t)(1U << bit % 8);
+        if (check_state().count > 0) {
+            continue;
+        }
+        state = open_state();
+        uint64_t index = state_partition(state, 1)->applied_index;
+        assert_true(index == now.applied_index || index == before.applied_index);
+        assert_int_equal(state_partition(state, 1)->set_hash,
+                         index == now.applied_index ? now.set_hash : before.set_hash);
+        state_close(state);
+    }
+    free(data);
+    remove_dir();
+}
+
 /* Bits are flipped and files cut all over: what LMDB then reads is what was written, or it is told. */
 static void test_a_flipped_bit_anywhere_is_found_or_means_nothing(void **unused)
 {
@@ -354,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_a_durable_point_survives_any_mixture_of_later_pages),
         cmocka_unit_test(test_a_long_value_made_shorter_in_its_transaction_is_whole),
         cmocka_unit_test(test_a_flipped_bit_in_a_value_is_never_read),
+        cmocka_unit_test(test_a_flipped_bit_in_a_meta_page_is_found_or_means_nothing),
         cmocka_unit_test(test_a_flipped_bit_anywhere_is_found_or_means_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

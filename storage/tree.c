@@ -23,7 +23,8 @@ enum {
     FAULTS_MAX = 50,
     META_FIXED_END = 32, /* magic, version, address: the same in both meta pages */
     META_DBS = 40,
-    META_END = 152
+    META_END = 152,
+    INTEGER_KEYS = 8 /* the keys of the free tree are page numbers */
 };
 static const uint64_t no_page = UINT64_MAX;
 static const uint32_t meta_magic = 0xBEEFC0DE;
@@ -447,7 +448,8 @@ static bool parse_meta(const uint8_t *page, struct meta *out)
     memcpy(&out->main, page + META_DBS + sizeof out->free, sizeof out->main);
     out->last_page = get64(page + 136);
     out->txn = get64(page + 144);
-    return true;
+    /* Flags say how keys are ordered: with others, LMDB would look in the wrong places and find nothing. */
+    return out->free.flags == INTEGER_KEYS && out->main.flags == 0;
 }
 
 bool tree_meta_txn(struct bytes meta, uint64_t *out)
