@@ -5,13 +5,14 @@
 
 #include "actors/auth/auth.h"
 #include "actors/events/events.h"
+#include "actors/queue/queue.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 #include "node/limits.h"
 
 const char *const role_names[] = {"", "user", "admin", NULL};
 
-const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, NULL};
+const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, &queue_kind, NULL};
 
 const struct kind *kind_find(uint8_t id)
 {

@@ -46,7 +46,8 @@
     X(ERR_CORRUPT, 500, "corrupt", "Stored data is damaged", false)                                                \
     X(ERR_QUARANTINED, 503, "quarantined", "Data is damaged here: only ?consistency=local reads of what is whole", \
       false)                                                                                                       \
-    X(ERR_TOO_MANY_STREAMS, 429, "too_many_streams", "The account has too many event streams open on this node", true)
+    X(ERR_TOO_MANY_STREAMS, 429, "too_many_streams", "The account has too many event streams open on this node", true) \
+    X(ERR_TOPIC_FULL, 409, "topic_full", "The topic holds as many messages as it may", true)
 
 #define ERR_ENUM(name, status, code, title, retryable) name,
 enum err { OK = 0, ERR_LIST(ERR_ENUM) ERR_COUNT };
