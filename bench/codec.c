@@ -5,7 +5,7 @@
 #include "node/base/clock.h"
 #include "node/codec/field.h"
 
-enum { ITEMS = 1000, BODY_BYTES = 200, ROUNDS = 400 };
+enum { ITEMS = 1000, BODY_BYTES = 200, ROUNDS = 4000 };
 
 struct message {
     struct fieldset set;

@@ -56,10 +56,11 @@ static void unexpected(struct json_reader *reader)
 
 /* ---- texts ---- */
 
-/* Length of the longest prefix without quote, backslash and control characters. Eight bytes at a time (Hacker's
- * Delight, 6-1: a zero byte of x shows in (x - 0x01…) & ~x & 0x80…). */
-static size_t plain_prefix(struct bytes text)
+/* Length of the longest prefix without quote, backslash and control characters; is it ASCII alone? Eight bytes at a
+ * time (Hacker's Delight, 6-1: a zero byte of x shows in (x - 0x01…) & ~x & 0x80…). */
+static size_t plain_prefix(struct bytes text, bool *out_ascii)
 {
+    uint64_t all = 0;
     const uint64_t ones = 0x0101010101010101ULL, highs = 0x8080808080808080ULL;
     size_t at = 0;
     while (text.len - at >= 8) {
@@ -70,11 +71,13 @@ static size_t plain_prefix(struct bytes text)
         if ((found & highs) != 0) {
             break;
         }
+        all |= word;
         at += 8;
     }
     while (at < text.len && text.ptr[at] >= 0x20 && text.ptr[at] != '"' && text.ptr[at] != '\\') {
-        at++;
+        all |= text.ptr[at++];
     }
+    *out_ascii = (all & highs) == 0;
     return at;
 }
 
@@ -150,8 +153,9 @@ static void read_escape(struct json_reader *reader, struct buf *out)
 static struct bytes read_run(struct json_reader *reader)
 {
     struct bytes left = bytes_of(reader->at, (size_t)(reader->end - reader->at));
-    struct bytes run = bytes_of(left.ptr, plain_prefix(left));
-    size_t valid = text_utf8_prefix(run);
+    bool ascii;
+    struct bytes run = bytes_of(left.ptr, plain_prefix(left, &ascii));
+    size_t valid = ascii ? run.len : text_utf8_prefix(run);
     reader->at += valid;
     if (valid < run.len) {
         json_read_refuse(reader, "bytes that are not UTF-8");
