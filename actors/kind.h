@@ -21,7 +21,8 @@ enum op_flags {
     OP_ALL_PARTITIONS = 1, /* a query that reads every data partition */
     OP_SECRET = 2,         /* the answer carries tokens: never kept for replay, never cached */
     OP_MERGE_PATCH = 4,    /* also takes application/merge-patch+json */
-    OP_FREES = 8           /* gives space back: admitted also when the state is full */
+    OP_FREES = 8,          /* gives space back: admitted also when the state is full */
+    OP_RAW = 16            /* the body is bytes of any type, see struct op.in */
 };
 
 struct op {
@@ -32,7 +33,10 @@ struct op {
     enum method method;
     const char *path; /* NULL: internal */
     const char *summary;
-    const struct field *in; /* path parameters, FIELD_QUERY parameters and body members */
+    /* Path parameters, FIELD_QUERY parameters and body members. OP_RAW: the body is the TYPE_BYTES field `body`, which
+     * always has a value; what else there is comes from FIELD_HEADER fields, and where the table has them from the
+     * fields `content_type` (a string: Content-Type) and `headers` (a map: those named Belfry-Header-NAME). */
+    const struct field *in;
     size_t in_size;
     const struct field *out;
     size_t state_size; /* script */
@@ -46,6 +50,7 @@ struct op {
      * appended: nothing is new. The first call has *cursor == STREAM_BEGIN. Asked again after each commit with a
      * turn_touch of the caller's account. */
     enum err (*stream)(struct look *look, const void *in, uint64_t *cursor, size_t room, struct buf *out);
+    uint32_t body_max; /* bytes, LIMIT_BODY_BYTES_MIN to LIMIT_BODY_BYTES_MAX: 413; 0: LIMIT_BODY_BYTES */
 };
 #define STREAM_BEGIN UINT64_MAX
 

@@ -3,19 +3,21 @@
 #define BELFRY_LIMITS_H
 
 /* HTTP: refused with the status named. */
-#define LIMIT_HEAD_BYTES (16 * 1024)         /* request line and headers: 431 */
-#define LIMIT_TARGET_BYTES (8 * 1024)        /* request target: 414 */
-#define LIMIT_HEADERS 100                    /* header fields: 431 */
-#define LIMIT_BODY_BYTES (1024 * 1024)       /* 413 */
-#define LIMIT_JSON_DEPTH 32                  /* 400 */
-#define LIMIT_CONNECTIONS 50000              /* a worker; further ones are closed when accepted */
-#define LIMIT_FILES_KEPT 256                 /* file descriptors of the process that connections leave free */
-#define LIMIT_HEAD_MS 10000                  /* from the first byte of a head to its end: 408 */
-#define LIMIT_BODY_MS 30000                  /* from the head to the end of the body: 408 */
-#define LIMIT_IDLE_MS 75000                  /* a kept-alive connection without a request: closed */
-#define LIMIT_SEND_MS 30000                  /* a response that is not taken: closed */
-#define LIMIT_OUT_BYTES (256 * 1024)         /* unsent response bytes before requests wait */
-#define LIMIT_KERNEL_BYTES (128 * 1024)      /* of a connection, kept by the kernel: unread, and not yet sent */
+#define LIMIT_HEAD_BYTES (16 * 1024)           /* request line and headers: 431 */
+#define LIMIT_TARGET_BYTES (8 * 1024)          /* request target: 414 */
+#define LIMIT_HEADERS 100                      /* header fields: 431 */
+#define LIMIT_BODY_BYTES (1024 * 1024)         /* 413, where an operation has no limit of its own (body_max) */
+#define LIMIT_BODY_BYTES_MAX (3 * 1024 * 1024) /* of any operation: 413 */
+#define LIMIT_BODY_BYTES_MIN 4096       /* of any operation: shorter bodies are let in without asking whose they are */
+#define LIMIT_JSON_DEPTH 32             /* 400 */
+#define LIMIT_CONNECTIONS 50000         /* a worker; further ones are closed when accepted */
+#define LIMIT_FILES_KEPT 256            /* file descriptors of the process that connections leave free */
+#define LIMIT_HEAD_MS 10000             /* from the first byte of a head to its end: 408 */
+#define LIMIT_BODY_MS 30000             /* from the head to the end of the body: 408 */
+#define LIMIT_IDLE_MS 75000             /* a kept-alive connection without a request: closed */
+#define LIMIT_SEND_MS 30000             /* a response that is not taken: closed */
+#define LIMIT_OUT_BYTES (256 * 1024)    /* unsent response bytes before requests wait */
+#define LIMIT_KERNEL_BYTES (128 * 1024) /* of a connection, kept by the kernel: unread, and not yet sent */
 #define LIMIT_HELD_BYTES (256 * 1024 * 1024) /* in buffers of a worker's connections: beyond that, */
 #define LIMIT_HELD_EACH (64 * 1024)          /* those that take more than so much are closed */
 
@@ -34,6 +36,11 @@
 #define LIMIT_INFLIGHT_ENTRIES 4096 /* proposed, not applied, a partition: they wait in mailboxes */
 #define LIMIT_TOKEN_CACHE 65536     /* verified tokens a worker: the cache starts afresh */
 #define LIMIT_ACTOR_IDLE_MS 60000   /* an actor without work is passivated */
+
+/* Maps of strings (TYPE_MAP): 422. */
+#define LIMIT_MAP_ENTRIES 50
+#define LIMIT_MAP_KEY_BYTES 128
+#define LIMIT_MAP_VALUE_BYTES 4096
 
 /* Replicated state. */
 #define LIMIT_KEY_BYTES 511               /* LMDB's own bound */

@@ -1,6 +1,7 @@
 /* OpenAPI 3.1 and its readable page, both from the operations' own tables. */
 #include <stdlib.h>
 
+#include "node/codec/field_map.h"
 #include "node/pages.h"
 
 static bool in_path(const struct op *op, const char *name)
@@ -16,7 +17,7 @@ static bool in_path(const struct op *op, const char *name)
 static bool has_body(const struct op *op)
 {
     for (const struct field *field = op->in; field != NULL && field->name != NULL; field++) {
-        if ((field->flags & (FIELD_QUERY | FIELD_HIDDEN)) == 0) {
+        if ((field->flags & (FIELD_QUERY | FIELD_HEADER | FIELD_HIDDEN)) == 0) {
             return true;
         }
     }
@@ -28,26 +29,43 @@ static void add_parameter(struct buf *out, const struct op *op, const struct fie
 {
     struct field alone[2] = {*field, FIELDS_END};
     struct buf schema = {0};
-    alone[0].flags = (uint8_t)(alone[0].flags & ~FIELD_QUERY);
+    char header[FIELD_HEADER_BYTES];
+    bool is_header = (field->flags & FIELD_HEADER) != 0;
+    field_header_name(field, header);
+    alone[0].flags = (uint8_t)(alone[0].flags & ~(FIELD_QUERY | FIELD_HEADER));
     field_schema(&schema, alone, true);
     struct bytes text = buf_bytes(&schema);
     size_t from =
         strlen("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"\":") + strlen(field->name);
     size_t tail = strlen("},\"required\":[]}") + ((field->flags & FIELD_REQUIRED) != 0 ? strlen(field->name) + 2 : 0);
     bool path = in_path(op, field->name);
-    buf_printf(out, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,\"schema\":%.*s}", first ? "" : ",", field->name,
-               path ? "path" : "query", path ? "true" : "false", (int)(text.len - from - tail),
-               (const char *)text.ptr + from);
+    bool required = path || (is_header && (field->flags & FIELD_REQUIRED) != 0);
+    buf_printf(out, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,\"schema\":%.*s}", first ? "" : ",",
+               is_header ? header : field->name,
+               path        ? "path"
+               : is_header ? "header"
+                           : "query",
+               required ? "true" : "false", (int)(text.len - from - tail), (const char *)text.ptr + from);
     buf_free(&schema);
 }
+
+/* There is no way to say it but as one of them. */
+#define MAP_HEADER                                                                                                 \
+    "{\"name\":\"Belfry-Header-NAME\",\"in\":\"header\",\"required\":false,\"description\":\"Headers by names of " \
+    "your own "                                                                                                    \
+    "choice behind Belfry-Header-, each once, %d at most\",\"schema\":{\"type\":\"string\",\"maxLength\":%d}}"
 
 static void add_parameters(struct buf *out, const struct op *op)
 {
     bool first = true;
     buf_add_lit(out, "\"parameters\":[");
     for (const struct field *field = op->in; field != NULL && field->name != NULL; field++) {
-        if ((field->flags & FIELD_QUERY) != 0) {
+        if ((field->flags & (FIELD_QUERY | FIELD_HEADER)) != 0) {
             add_parameter(out, op, field, first);
+            first = false;
+        }
+        if ((op->flags & OP_RAW) != 0 && strcmp(field->name, "headers") == 0) {
+            buf_printf(out, "%s" MAP_HEADER, first ? "" : ",", (int)field_map_max(field), LIMIT_MAP_VALUE_BYTES);
             first = false;
         }
     }
@@ -97,7 +115,9 @@ static void add_op(struct buf *out, const struct kind *kind, const struct op *op
     }
     add_parameters(out, op);
     buf_add_char(out, ',');
-    if (has_body(op)) {
+    if ((op->flags & OP_RAW) != 0) {
+        buf_add_lit(out, "\"requestBody\":{\"required\":true,\"content\":{\"application/octet-stream\":{}}},");
+    } else if (has_body(op)) {
         buf_printf(out, "\"requestBody\":{\"required\":true,\"content\":{\"%s\":{\"schema\":",
                    (op->flags & OP_MERGE_PATCH) != 0 ? "application/merge-patch+json" : "application/json");
         field_schema(out, op->in, false);
@@ -168,9 +188,10 @@ static void docs_fields(struct buf *out, const struct op *op)
     for (const struct field *field = op->in; field->name != NULL; field++) {
         if ((field->flags & FIELD_HIDDEN) == 0) {
             buf_printf(out, "<li><code>%s</code>%s%s</li>", field->name,
-                       in_path(op, field->name)            ? " in the path"
-                       : (field->flags & FIELD_QUERY) != 0 ? " in the query"
-                                                           : "",
+                       in_path(op, field->name)             ? " in the path"
+                       : (field->flags & FIELD_QUERY) != 0  ? " in the query"
+                       : (field->flags & FIELD_HEADER) != 0 ? " in a header"
+                                                            : "",
                        (field->flags & FIELD_REQUIRED) != 0 ? ", required" : "");
         }
     }

@@ -159,6 +159,9 @@ static enum flow_next request_admit(struct flow *flow)
 static enum err decode_body(struct request *request, const struct op *op)
 {
     struct bytes type = http_header(request->http, "content-type");
+    if ((op->flags & OP_RAW) != 0) {
+        return decode_raw(op->in, request->http, &request->arena, request->in, &request->errors);
+    }
     if (request->http->body.len == 0) {
         return OK;
     }
@@ -195,6 +198,9 @@ static enum err decode_idempotency(struct request *request, const struct op *op)
     }
     struct digest key_digest = digest_of(bytes_str(op->path), key);
     struct digest body_digest = digest_of(id_bytes(&request->caller.account), request->http->body);
+    if ((op->flags & OP_RAW) != 0) { /* its headers say as much as its body */
+        body_digest = decode_raw_digest(op->in, request->in, &body_digest);
+    }
     request->call.idem_key = arena_copy(&request->arena, digest_bytes(&key_digest));
     request->call.idem_body = arena_copy(&request->arena, digest_bytes(&body_digest));
     return OK;
@@ -633,6 +639,18 @@ static void on_request(void *ctx, struct http_conn *conn, struct http_request *h
     flow_run(&request_new(ctx, conn, http)->flow);
 }
 
+/* A facade's own limit is looked at when the body is there (foreign.c). */
+static size_t body_limit(void *ctx, const struct http_conn *conn, const struct http_request *http)
+{
+    const struct node_worker *worker = ctx;
+    struct route_match match = {0};
+    if (http_conn_serves(conn) == NULL) {
+        router_match(worker->node->router, NULL, http->method, http->path, &match);
+    }
+    const struct op *op = match.route == NULL ? NULL : match.route->op;
+    return op != NULL && op->body_max != 0 ? op->body_max : LIMIT_BODY_BYTES;
+}
+
 static void on_bad(void *ctx, struct http_conn *conn, struct http_request *http, enum err err)
 {
     http->headers_len = 0; /* nothing in it can be trusted */
@@ -674,5 +692,11 @@ static void on_taken(void *ctx, struct http_conn *conn)
 
 struct http_handler request_handler(struct node_worker *worker)
 {
-    return (struct http_handler){on_request, on_bad, on_gone, on_left, on_taken, worker};
+    return (struct http_handler){.request = on_request,
+                                 .body_limit = body_limit,
+                                 .bad = on_bad,
+                                 .gone = on_gone,
+                                 .left = on_left,
+                                 .taken = on_taken,
+                                 .ctx = worker};
 }

@@ -74,6 +74,8 @@ static void add(struct router *router, struct route route)
 {
     struct compiled *compiled = &router->routes[router->len++];
     compiled->route = route;
+    CHECK(route.op == NULL || route.op->body_max == 0 ||
+          (route.op->body_max >= LIMIT_BODY_BYTES_MIN && route.op->body_max <= LIMIT_BODY_BYTES_MAX));
     CHECK(split(bytes_str(route.path), &compiled->segments));
 }
 

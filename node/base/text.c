@@ -55,9 +55,21 @@ size_t text_chars(struct bytes text)
     return chars;
 }
 
+/* Eight printable ASCII characters: no byte is above 7E, none below 20 (Hacker's Delight, 6-1). */
+static bool is_plain(uint64_t word)
+{
+    const uint64_t ones = 0x0101010101010101ULL, highs = 0x8080808080808080ULL;
+    return ((word | (word + ones) | (word - ones * 0x20)) & highs) == 0;
+}
+
 bool text_has_controls(struct bytes text)
 {
     for (size_t at = 0; at < text.len;) {
+        uint64_t word;
+        if (text.len - at >= 8 && (memcpy(&word, text.ptr + at, 8), is_plain(word))) {
+            at += 8;
+            continue;
+        }
         utf8proc_int32_t code;
         utf8proc_ssize_t len = utf8proc_iterate(text.ptr + at, (utf8proc_ssize_t)(text.len - at), &code);
         if (len <= 0 || code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||

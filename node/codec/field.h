@@ -12,15 +12,18 @@
 #include "node/base/id.h"
 
 enum field_type {
-    TYPE_STRING, /* struct bytes: UTF-8; min and max count code points */
-    TYPE_BOOL,   /* bool */
-    TYPE_INT,    /* int64_t between min and max */
-    TYPE_TIME,   /* int64_t milliseconds; RFC 3339 outside */
-    TYPE_ID,     /* struct id; UUID outside */
-    TYPE_ENUM,   /* int: an index into choices */
-    TYPE_BYTES,  /* struct bytes: never in JSON; msgpack bin */
-    TYPE_OBJECT, /* a nested described struct */
-    TYPE_STRINGS /* struct bytes: a JSON array of strings, kept as packed msgpack */
+    TYPE_STRING,  /* struct bytes: UTF-8; min and max count code points */
+    TYPE_BOOL,    /* bool */
+    TYPE_INT,     /* int64_t between min and max */
+    TYPE_TIME,    /* int64_t milliseconds; RFC 3339 outside */
+    TYPE_ID,      /* struct id; UUID outside */
+    TYPE_ENUM,    /* int: an index into choices */
+    TYPE_BYTES,   /* struct bytes: never in JSON; msgpack bin */
+    TYPE_OBJECT,  /* a nested described struct */
+    TYPE_STRINGS, /* struct bytes: a JSON array of strings, kept as packed msgpack; in replies only */
+    TYPE_OBJECTS, /* struct bytes: a JSON array of objects, see field_objects_next; min and max count them. msgpack bin
+                   */
+    TYPE_MAP      /* struct bytes: a JSON object of strings, at most max of them, see field_map.h. msgpack map */
 };
 
 enum field_flags {
@@ -30,7 +33,8 @@ enum field_flags {
     FIELD_IN_BYTES = 8, /* min and max of a string count bytes */
     FIELD_QUERY = 16,   /* comes from the query string, not the body */
     FIELD_SECRET = 32,  /* a password or token: never in a log, write-only in OpenAPI */
-    FIELD_TEXT = 64     /* a string that may hold control characters (line breaks) */
+    FIELD_TEXT = 64,    /* a string, or the values of a map, that may hold any code point, line breaks and NUL too */
+    FIELD_HEADER = 128  /* of a raw operation (OP_RAW): max_wait comes from the header Belfry-Max-Wait */
 };
 
 struct field {
@@ -41,7 +45,8 @@ struct field {
     uint32_t offset;
     int64_t min, max;
     const char *const *choices; /* enum: NULL-terminated */
-    const struct field *sub;    /* object */
+    const struct field *sub;    /* object, objects */
+    uint32_t sub_size;          /* objects: of the struct that sub describes */
 };
 
 struct fieldset {
@@ -86,6 +91,15 @@ struct fieldset {
     {                                                 \
         FIELD_AT(TYPE_STRINGS, tag, s, member, flags) \
     }
+#define FIELD_OBJECTS(tag, s, member, table, type_, min_, max_, flags)                                           \
+    {                                                                                                            \
+        FIELD_AT(TYPE_OBJECTS, tag, s, member, flags), .sub = (table), .sub_size = sizeof(type_), .min = (min_), \
+                                                       .max = (max_)                                             \
+    }
+#define FIELD_MAP(tag, s, member, max_, flags)                   \
+    {                                                            \
+        FIELD_AT(TYPE_MAP, tag, s, member, flags), .max = (max_) \
+    }
 #define FIELDS_END   \
     {                \
         .name = NULL \
@@ -127,7 +141,7 @@ struct field_errors {
 void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer, const char *code,
                       const char *detail);
 
-/* Decodes a JSON body. Strings are copied into the arena.
+/* Decodes a JSON body. Strings are copied into the arena. Of the items of objects the required fields are checked.
  * Errors: ERR_INVALID_JSON, ERR_INVALID_FIELDS (rows in errors). */
 enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena, void *out,
                            struct field_errors *errors) MUST_USE;
@@ -137,6 +151,12 @@ enum err field_decode_query(const struct field *fields, struct bytes query, stru
 /* One parameter of the path, still percent-encoded, into the FIELD_QUERY field of that name. */
 enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
                             void *out, struct field_errors *errors) MUST_USE;
+/* One header (without white space around it) into the FIELD_HEADER field of that name, other_name. */
+enum err field_decode_header(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
+                             void *out, struct field_errors *errors) MUST_USE;
+/* As clients write the header of a FIELD_HEADER field: Belfry-Other-Name. */
+enum { FIELD_HEADER_BYTES = 64 };
+void field_header_name(const struct field *field, char out[FIELD_HEADER_BYTES]);
 /* Percent-decodes (RFC 3986); plus is a space when form is true. Arena memory. */
 bool field_percent_decode(struct bytes text, bool form, struct arena *arena, struct bytes *out) MUST_USE;
 /* Reports fields that are required but have no value. */
@@ -148,6 +168,12 @@ void field_pack(struct buf *out, const struct field *fields, const void *in);
 /* The reverse. Strings point into packed. Unknown tags are skipped.
  * Errors: ERR_CORRUPT. */
 enum err field_unpack(const struct field *fields, struct bytes packed, void *out) MUST_USE;
+
+/* The items of a TYPE_OBJECTS: each is its length (4 bytes, of this machine) and as much msgpack for field_unpack.
+ * Takes the first one off; false: there is none. What was decoded or unpacked ends with an item. */
+bool field_objects_next(struct bytes *objects, struct bytes *out_item) MUST_USE;
+/* One more of them. */
+void field_objects_add(struct buf *objects, const struct field *sub, const void *item);
 
 /* Appends JSON, straight from msgpack. Errors: ERR_CORRUPT. */
 enum err field_json_from_pack(struct buf *out, const struct field *fields, struct bytes packed) MUST_USE;

@@ -1,16 +1,28 @@
-/* From JSON bodies and query strings to structs. JSON is parsed by libjansson. */
-#include <jansson.h>
+/* From JSON bodies, query strings and headers to structs. */
 #include <stdio.h>
 
 #include "node/base/text.h"
 #include "node/base/when.h"
 #include "node/codec/field.h"
-#include "node/limits.h"
+#include "node/codec/field_map.h"
+#include "node/codec/json_read.h"
+
+enum { POINTER_BYTES = 256, NAME_SHOWN = 100 };
+
+/* How one came to a value, for JSON pointers: written only when there is something to complain of. */
+struct place {
+    const struct place *outer;
+    const char *name; /* NULL: an item */
+    uint64_t item;
+};
 
 struct decoder {
-    struct arena *arena;
+    struct arena *arena; /* for values; errors have their own, for items are forgotten once they are packed */
+    struct arena *errors_arena;
     struct field_errors *errors;
-    char pointer[128];
+    const struct place *place; /* NULL: the body itself */
+    const char *header;        /* whose value it is, as clients write it; NULL: no header */
+    struct json_reader json;
 };
 
 static void *member(void *out, const struct field *field)
@@ -18,12 +30,76 @@ static void *member(void *out, const struct field *field)
     return (char *)out + field->offset;
 }
 
+/* ---- what is wrong ---- */
+
+static void add_error(struct decoder *d, const char *pointer, const char *code, const char *detail)
+{
+    field_errors_add(d->errors, d->errors_arena, pointer, code, detail);
+}
+
+static void write_place(const struct place *place, char out[POINTER_BYTES])
+{
+    out[0] = 0;
+    if (place != NULL) {
+        write_place(place->outer, out);
+        size_t end = strlen(out);
+        if (place->name != NULL) {
+            (void)snprintf(out + end, POINTER_BYTES - end, "/%s", place->name);
+        } else {
+            (void)snprintf(out + end, POINTER_BYTES - end, "/%llu", (unsigned long long)place->item);
+        }
+    }
+}
+
+/* Here: the item or the body itself. */
+static void complain_here(struct decoder *d, const char *code, const char *detail)
+{
+    char pointer[POINTER_BYTES];
+    write_place(d->place, pointer);
+    add_error(d, pointer, code, detail);
+}
+
 static void complain(struct decoder *d, const struct field *field, const char *code, const char *detail)
 {
-    char pointer[256];
-    (void)snprintf(pointer, sizeof pointer, "%s/%s", d->pointer, field->name);
-    field_errors_add(d->errors, d->arena, pointer, code, detail);
+    struct place place = {d->place, field->name, 0};
+    char pointer[POINTER_BYTES];
+    write_place(&place, pointer);
+    add_error(d, d->header != NULL ? d->header : pointer, code, detail);
 }
+
+static void wrong_type(struct decoder *d, const struct field *field)
+{
+    complain(d, field, "wrong_type", "The value has the wrong type");
+}
+
+/* A name of the client's, which may be long and hold anything; in pointers ~ and / are escaped (RFC 6901). */
+static void complain_named(struct decoder *d, const char *prefix, struct bytes name, const char *code,
+                           const char *detail)
+{
+    if (d->errors->len == FIELD_ERRORS_MAX) {
+        return; /* it would be thrown away, and a body may have very many of them */
+    }
+    char place[POINTER_BYTES];
+    struct buf pointer = {0};
+    write_place(d->place, place);
+    buf_printf(&pointer, "%s%s", place, prefix);
+    size_t shown = text_utf8_prefix(bytes_of(name.ptr, name.len < NAME_SHOWN ? name.len : NAME_SHOWN));
+    for (size_t i = 0; i < shown; i++) {
+        bool escapes = prefix[0] == '/' && (name.ptr[i] == '~' || name.ptr[i] == '/');
+        buf_add_str(&pointer, !escapes ? "" : name.ptr[i] == '~' ? "~0" : "~1");
+        buf_add(&pointer, name.ptr + i, !escapes);
+    }
+    buf_add_char(&pointer, 0);
+    add_error(d, (const char *)pointer.ptr, code, detail);
+    buf_free(&pointer);
+}
+
+static void unknown(struct decoder *d, struct bytes name, const char *prefix)
+{
+    complain_named(d, prefix, name, "unknown_field", "There is no such field");
+}
+
+/* ---- values ---- */
 
 static bool decode_string(struct decoder *d, const struct field *field, struct bytes text, struct bytes *out)
 {
@@ -78,9 +154,11 @@ static bool decode_text(struct decoder *d, const struct field *field, struct byt
     case TYPE_INT:
     case TYPE_BYTES:
     case TYPE_OBJECT:
-    case TYPE_STRINGS: break;
+    case TYPE_STRINGS:
+    case TYPE_OBJECTS:
+    case TYPE_MAP: break;
     }
-    complain(d, field, "wrong_type", "The value has the wrong type");
+    wrong_type(d, field);
     return false;
 }
 
@@ -94,117 +172,215 @@ static bool decode_int(struct decoder *d, const struct field *field, int64_t val
     return true;
 }
 
-static void decode_object(struct decoder *d, const struct field *fields, json_t *json, void *out);
-
-static bool decode_value(struct decoder *d, const struct field *field, json_t *json, void *to)
-{
-    if (json_is_string(json)) {
-        return decode_text(d, field, bytes_of(json_string_value(json), json_string_length(json)), to);
-    }
-    if (json_is_boolean(json) && field->type == TYPE_BOOL) {
-        *(bool *)to = json_is_true(json);
-        return true;
-    }
-    if (json_is_integer(json) && field->type == TYPE_INT) {
-        return decode_int(d, field, json_integer_value(json), to);
-    }
-    if (json_is_object(json) && field->type == TYPE_OBJECT) {
-        size_t errors = d->errors->len, end = strlen(d->pointer);
-        (void)snprintf(d->pointer + end, sizeof d->pointer - end, "/%s", field->name);
-        decode_object(d, field->sub, json, to);
-        d->pointer[end] = 0;
-        return d->errors->len == errors;
-    }
-    complain(d, field, "wrong_type", "The value has the wrong type");
-    return false;
-}
-
-static const struct field *find(const struct field *fields, struct bytes name, bool query)
+/* FIELD_QUERY, FIELD_HEADER or 0 (the body): where the value comes from. */
+static const struct field *find(const struct field *fields, struct bytes name, uint8_t source)
 {
     for (; fields->name != NULL; fields++) {
-        if (((fields->flags & FIELD_QUERY) != 0) == query && (fields->flags & FIELD_HIDDEN) == 0 &&
-            bytes_is(name, fields->name)) {
+        if ((fields->flags & (FIELD_QUERY | FIELD_HEADER | FIELD_HIDDEN)) == source && bytes_is(name, fields->name)) {
             return fields;
         }
     }
     return NULL;
 }
 
-static void unknown(struct decoder *d, struct bytes name, const char *prefix)
+/* Items of a list mostly have the same members in the same order: the one after the last is tried first. */
+static const struct field *find_next(const struct field *fields, const struct field *guess, struct bytes name)
 {
-    char pointer[256];
-    (void)snprintf(pointer, sizeof pointer, "%s%s%.*s", d->pointer, prefix, (int)(name.len > 100 ? 100 : name.len),
-                   (const char *)name.ptr);
-    field_errors_add(d->errors, d->arena, pointer, "unknown_field", "There is no such field");
+    bool plain = guess->name != NULL && (guess->flags & (FIELD_QUERY | FIELD_HEADER | FIELD_HIDDEN)) == 0;
+    return plain && bytes_is(name, guess->name) ? guess : find(fields, name, 0);
 }
 
-static void decode_object(struct decoder *d, const struct field *fields, json_t *json, void *out)
+/* ---- JSON ---- */
+
+static bool decode_value(struct decoder *d, const struct field *field, struct read_value value, void *to);
+
+static void decode_object(struct decoder *d, const struct field *fields, void *out)
 {
     struct fieldset *set = out;
-    for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
-        struct bytes name = bytes_of(json_object_iter_key(at), json_object_iter_key_len(at));
-        json_t *value = json_object_iter_value(at);
-        const struct field *field = find(fields, name, false);
+    const struct field *guess = fields;
+    uint64_t seen = 0;
+    bool first = true;
+    for (struct bytes name; json_read_member(&d->json, &first, &name);) {
+        const struct field *field = find_next(fields, guess, name);
         if (field == NULL) {
             unknown(d, name, "/");
+            json_read_skip(&d->json, json_read_value(&d->json));
             continue;
         }
         uint64_t bit = field_bit((size_t)(field - fields));
-        if (json_is_null(value) && (field->flags & FIELD_NULLABLE) != 0) {
+        if ((seen & bit) != 0) {
+            json_read_refuse(&d->json, "the name is given twice");
+            return;
+        }
+        seen |= bit;
+        struct read_value value = json_read_value(&d->json);
+        if (value.type == READ_NULL && (field->flags & FIELD_NULLABLE) != 0) {
             set->null |= bit;
         } else if (decode_value(d, field, value, member(out, field))) {
             set->has |= bit;
         }
+        guess = field + 1;
     }
 }
 
-static bool too_deep(json_t *json, int left)
+static bool decode_sub(struct decoder *d, const struct field *field, void *to)
 {
-    if (left == 0) {
-        return json_is_object(json) || json_is_array(json);
-    }
-    if (json_is_array(json)) {
-        for (size_t i = 0; i < json_array_size(json); i++) {
-            if (too_deep(json_array_get(json, i), left - 1)) {
-                return true;
-            }
+    struct place place = {d->place, field->name, 0};
+    size_t errors = d->errors->len;
+    d->place = &place;
+    decode_object(d, field->sub, to);
+    d->place = place.outer;
+    return d->errors->len == errors;
+}
+
+static bool decode_map(struct decoder *d, const struct field *field, struct bytes *out)
+{
+    struct place place = {d->place, field->name, 0};
+    struct field_map_draft draft = {0};
+    size_t errors = d->errors->len;
+    bool first = true;
+    d->place = &place;
+    for (struct bytes key; json_read_member(&d->json, &first, &key);) {
+        struct read_value value = json_read_value(&d->json);
+        if (value.type != READ_TEXT) {
+            complain_named(d, "/", key, "wrong_type", "The value must be a text");
+            json_read_skip(&d->json, value);
+            continue;
+        }
+        enum map_fault fault = field_map_add(&draft, field, key, value.text);
+        if (fault == MAP_REPEATED) {
+            json_read_refuse(&d->json, "the name is given twice");
+        } else if (fault != MAP_GOOD) {
+            complain_named(d, "/", key, field_map_fault_code(fault), field_map_fault_detail(fault));
         }
     }
-    for (void *at = json_is_object(json) ? json_object_iter(json) : NULL; at != NULL;
-         at = json_object_iter_next(json, at)) {
-        if (too_deep(json_object_iter_value(at), left - 1)) {
+    d->place = place.outer;
+    *out = field_map_end(&draft, d->arena);
+    return d->errors->len == errors;
+}
+
+/* One item: decoded into a struct that the next one overwrites, and packed. */
+static void decode_item(struct decoder *d, const struct field *field, struct buf *packed)
+{
+    struct read_value value = json_read_value(&d->json);
+    if (value.type != READ_OBJECT) {
+        complain_here(d, "wrong_type", "The item must be an object");
+        json_read_skip(&d->json, value);
+        return;
+    }
+    size_t errors = d->errors->len;
+    arena_reset(d->arena);
+    void *item = arena_zalloc(d->arena, field->sub_size);
+    decode_object(d, field->sub, item);
+    for (size_t i = 0; d->errors->len == errors && field->sub[i].name != NULL; i++) {
+        bool has = (((struct fieldset *)item)->has & field_bit(i)) != 0;
+        if ((field->sub[i].flags & FIELD_REQUIRED) != 0 && !has) {
+            complain(d, &field->sub[i], "required", "This field is required");
+        }
+    }
+    if (d->errors->len == 0 && d->json.why == NULL) {
+        field_objects_add(packed, field->sub, item);
+    }
+}
+
+static bool decode_objects(struct decoder *d, const struct field *field, struct bytes *out)
+{
+    struct place list = {d->place, field->name, 0}, item = {&list, NULL, 0};
+    struct arena *outer = d->arena, scratch = {0};
+    struct buf packed = {0};
+    size_t errors = d->errors->len;
+    bool first = true;
+    d->arena = &scratch;
+    d->place = &item;
+    for (; json_read_item(&d->json, &first); item.item++) {
+        if (item.item < (uint64_t)field->max) {
+            decode_item(d, field, &packed);
+        } else {
+            json_read_skip(&d->json, json_read_value(&d->json));
+        }
+    }
+    d->arena = outer;
+    d->place = list.outer;
+    if (item.item < (uint64_t)field->min) {
+        complain(d, field, "too_few", "There are too few items");
+    } else if (item.item > (uint64_t)field->max) {
+        complain(d, field, "too_many", "There are too many items");
+    }
+    *out = arena_copy(outer, buf_bytes(&packed));
+    buf_free(&packed);
+    arena_close(&scratch);
+    return d->errors->len == errors;
+}
+
+static bool decode_value(struct decoder *d, const struct field *field, struct read_value value, void *to)
+{
+    switch (value.type) {
+    case READ_TEXT: return decode_text(d, field, value.text, to);
+    case READ_BOOL:
+        if (field->type == TYPE_BOOL) {
+            *(bool *)to = value.number != 0;
             return true;
         }
+        break;
+    case READ_INT:
+        if (field->type == TYPE_INT) {
+            return decode_int(d, field, value.number, to);
+        }
+        break;
+    case READ_OBJECT:
+        if (field->type == TYPE_OBJECT) {
+            return decode_sub(d, field, to);
+        }
+        if (field->type == TYPE_MAP) {
+            return decode_map(d, field, to);
+        }
+        break;
+    case READ_ARRAY:
+        if (field->type == TYPE_OBJECTS) {
+            return decode_objects(d, field, to);
+        }
+        break;
+    case READ_NULL:
+    case READ_REAL: break;
     }
+    wrong_type(d, field);
+    json_read_skip(&d->json, value);
     return false;
+}
+
+static enum err invalid_json(struct decoder *d)
+{
+    struct buf detail = {0};
+    size_t line, column;
+    json_read_where(&d->json, &line, &column);
+    buf_printf(&detail, "line %zu, column %zu: %s%c", line, column, d->json.why, 0);
+    d->errors->json_detail = (const char *)arena_copy(d->errors_arena, buf_bytes(&detail)).ptr;
+    d->errors->len = 0; /* what was found before it was found that nothing of it counts */
+    buf_free(&detail);
+    return ERR_INVALID_JSON;
 }
 
 enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena, void *out,
                            struct field_errors *errors)
 {
-    struct decoder d = {.arena = arena, .errors = errors};
-    json_error_t why;
-    json_t *json = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-    if (json == NULL) {
-        char detail[256];
-        (void)snprintf(detail, sizeof detail, "line %d, column %d: %s", why.line, why.column, why.text);
-        size_t valid = text_utf8_prefix(bytes_str(detail));
-        errors->json_detail = (const char *)arena_copy(arena, bytes_of(detail, valid)).ptr;
-        return ERR_INVALID_JSON;
-    }
-    if (too_deep(json, LIMIT_JSON_DEPTH)) {
-        errors->json_detail = "nested too deeply";
-        json_decref(json);
-        return ERR_INVALID_JSON;
-    }
-    if (json_is_object(json)) {
-        decode_object(&d, fields, json, out);
+    struct decoder d = {.arena = arena, .errors_arena = arena, .errors = errors};
+    json_read_begin(&d.json, body);
+    struct read_value value = json_read_value(&d.json);
+    if (value.type == READ_OBJECT) {
+        decode_object(&d, fields, out);
+    } else if (value.type == READ_ARRAY) {
+        json_read_skip(&d.json, value);
+        add_error(&d, "", "wrong_type", "The body must be an object");
     } else {
-        field_errors_add(errors, arena, "", "wrong_type", "The body must be an object");
+        json_read_refuse(&d.json, "an object must stand here");
     }
-    json_decref(json);
-    return errors->len > 0 ? ERR_INVALID_FIELDS : OK;
+    json_read_end(&d.json);
+    enum err err = d.json.why != NULL ? invalid_json(&d) : errors->len > 0 ? ERR_INVALID_FIELDS : OK;
+    json_read_close(&d.json);
+    return err;
 }
+
+/* ---- parameters ---- */
 
 static int hex_digit(uint8_t c)
 {
@@ -258,10 +434,10 @@ static void decode_pair(struct decoder *d, const struct field *fields, struct by
     struct bytes name, value;
     if (!field_percent_decode(bytes_of(pair.ptr, name_len), true, d->arena, &name) ||
         !field_percent_decode(raw, true, d->arena, &value)) {
-        field_errors_add(d->errors, d->arena, "", "bad_encoding", "The query string is badly encoded");
+        add_error(d, "", "bad_encoding", "The query string is badly encoded");
         return;
     }
-    const struct field *field = find(fields, name, true);
+    const struct field *field = find(fields, name, FIELD_QUERY);
     if (field == NULL) {
         unknown(d, name, "?");
         return;
@@ -277,9 +453,9 @@ static void decode_pair(struct decoder *d, const struct field *fields, struct by
 enum err field_decode_param(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
                             void *out, struct field_errors *errors)
 {
-    struct decoder d = {.arena = arena, .errors = errors};
+    struct decoder d = {.arena = arena, .errors_arena = arena, .errors = errors};
     struct fieldset *set = out;
-    const struct field *field = find(fields, name, true);
+    const struct field *field = find(fields, name, FIELD_QUERY);
     CHECK(field != NULL); /* a route's parameters are in its table */
     bool plain = memchr(text.ptr, '%', text.len) == NULL;
     if (!plain && !field_percent_decode(text, false, arena, &text)) {
@@ -295,7 +471,7 @@ enum err field_decode_param(const struct field *fields, struct bytes name, struc
 enum err field_decode_query(const struct field *fields, struct bytes query, struct arena *arena, void *out,
                             struct field_errors *errors)
 {
-    struct decoder d = {.arena = arena, .errors = errors};
+    struct decoder d = {.arena = arena, .errors_arena = arena, .errors = errors};
     while (query.len > 0) {
         const uint8_t *amp = memchr(query.ptr, '&', query.len);
         size_t len = amp == NULL ? query.len : (size_t)(amp - query.ptr);
@@ -307,4 +483,25 @@ enum err field_decode_query(const struct field *fields, struct bytes query, stru
         query.len -= skip;
     }
     return errors->len > 0 ? ERR_INVALID_FIELDS : OK;
+}
+
+enum err field_decode_header(const struct field *fields, struct bytes name, struct bytes text, struct arena *arena,
+                             void *out, struct field_errors *errors)
+{
+    struct fieldset *set = out;
+    const struct field *field = find(fields, name, FIELD_HEADER);
+    char header[FIELD_HEADER_BYTES];
+    CHECK(field != NULL);
+    field_header_name(field, header);
+    struct decoder d = {.arena = arena, .errors_arena = arena, .errors = errors, .header = header};
+    uint64_t bit = field_bit((size_t)(field - fields));
+    if ((set->has & bit) != 0) {
+        complain(&d, field, "repeated", "The header is given twice");
+    } else if (text_utf8_prefix(text) < text.len) {
+        complain(&d, field, "bad_encoding", "The value is not UTF-8");
+    } else if (decode_parameter(&d, field, text, member(out, field))) {
+        set->has |= bit;
+        return OK;
+    }
+    return ERR_INVALID_FIELDS;
 }

@@ -37,6 +37,13 @@ static void pack_value(msgpack_packer *packer, const struct field *field, const 
         buf_add_bytes(packer->data, *packed);
         return;
     }
+    case TYPE_MAP: {
+        static const uint8_t none = 0x80; /* a map without entries */
+        const struct bytes *packed = value;
+        buf_add_bytes(packer->data, packed->len > 0 ? *packed : bytes_of(&none, 1));
+        return;
+    }
+    case TYPE_OBJECTS:
     case TYPE_BYTES: pack_bin(packer, *(const struct bytes *)value); return;
     case TYPE_BOOL: (void)(*(const bool *)value ? msgpack_pack_true(packer) : msgpack_pack_false(packer)); return;
     case TYPE_INT:

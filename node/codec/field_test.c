@@ -1,5 +1,10 @@
 /* One table, all its uses: what goes in by JSON comes out of msgpack, and as the same JSON. */
 #include "node/codec/field.h"
+
+#include <jansson.h>
+
+#include "node/codec/field_map.h"
+#include "node/limits.h"
 #include "tests/support/test.h"
 
 static const char *const colours[] = {"red", "green", NULL};
@@ -32,6 +37,42 @@ static const struct field thing_fields[] = {
     FIELD_OBJECT(9, thing, inner, inner_fields, 0),
     FIELD_INT(10, thing, limit, 1, 9, FIELD_QUERY),
     FIELDS_END};
+
+struct leaf {
+    struct fieldset set;
+    int64_t n;
+};
+static const struct field leaf_fields[] = {FIELD_INT(1, leaf, n, 0, 9, FIELD_REQUIRED), FIELDS_END};
+
+struct message {
+    struct fieldset set;
+    struct bytes key, body, headers, leaves;
+    struct inner inner;
+};
+static const struct field message_fields[] = {FIELD_STRING(1, message, key, 1, 8, 0),
+                                              FIELD_STRING(2, message, body, 0, 0, FIELD_REQUIRED | FIELD_TEXT),
+                                              FIELD_MAP(3, message, headers, 3, 0),
+                                              FIELD_OBJECT(4, message, inner, inner_fields, 0),
+                                              FIELD_OBJECTS(5, message, leaves, leaf_fields, struct leaf, 0, 2, 0),
+                                              FIELDS_END};
+
+struct batch {
+    struct fieldset set;
+    struct bytes topic, messages, labels;
+    int64_t max_wait;
+};
+static const struct field batch_fields[] = {
+    FIELD_STRING(1, batch, topic, 1, 9, FIELD_QUERY),
+    FIELD_OBJECTS(2, batch, messages, message_fields, struct message, 1, 4, FIELD_REQUIRED),
+    FIELD_MAP(3, batch, labels, 0, FIELD_TEXT | FIELD_NULLABLE),
+    FIELD_INT(4, batch, max_wait, 0, 100, FIELD_HEADER | FIELD_REQUIRED), FIELDS_END};
+
+static enum err decode_batch(struct arena *arena, struct bytes json, struct batch *out, struct field_errors *errors)
+{
+    *out = (struct batch){0};
+    *errors = (struct field_errors){0};
+    return field_decode_json(batch_fields, json, arena, out, errors);
+}
 
 static enum err decode(struct arena *arena, const char *json, struct thing *out, struct field_errors *errors)
 {
@@ -167,10 +208,302 @@ static void test_queries(void **state)
     arena_close(&arena);
 }
 
+static void test_objects_and_maps_there_and_back(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"messages\":[{\"key\":\"k\",\"body\":\"a\\n\\u0000\xc3\xa4\",\"headers\":{\"x\":\"1\",\"\xc3\xa4/~\":\"\"},"
+        "\"inner\":{\"depth\":-5},\"leaves\":[{\"n\":1},{\"n\":2}]},{\"body\":\"\",\"headers\":{},\"leaves\":[]}],"
+        "\"labels\":{\"long\":\"line\\nline, and much more than the thirty-one bytes of a short string\"}}";
+    struct arena arena = {0};
+    struct batch in, out = {0};
+    struct field_errors errors;
+    struct buf packed = {0}, text = {0};
+    assert_int_equal(decode_batch(&arena, BYTES_LIT(json), &in, &errors), OK);
+    field_pack(&packed, batch_fields, &in);
+    assert_int_equal(field_unpack(batch_fields, buf_bytes(&packed), &out), OK);
+    assert_true(bytes_eq(in.messages, out.messages) && bytes_eq(in.labels, out.labels));
+    assert_int_equal(field_json_from_pack(&text, batch_fields, buf_bytes(&packed)), OK);
+    assert_true(bytes_is(buf_bytes(&text), json));
+
+    struct bytes left = out.messages, item, key, value;
+    struct message first = {0}, second = {0};
+    assert_true(field_objects_next(&left, &item));
+    assert_int_equal(field_unpack(message_fields, item, &first), OK);
+    assert_true(bytes_eq(first.body, BYTES_LIT("a\n\0\xc3\xa4")) && first.inner.depth == -5);
+    struct field_map map = field_map_of(first.headers);
+    assert_true(field_map_next(&map, &key, &value) && bytes_is(key, "x") && bytes_is(value, "1"));
+    assert_true(field_map_next(&map, &key, &value) && bytes_is(key, "\xc3\xa4/~") && value.len == 0);
+    assert_false(field_map_next(&map, &key, &value));
+    assert_true(field_objects_next(&left, &item));
+    assert_int_equal(field_unpack(message_fields, item, &second), OK);
+    assert_true((second.set.has & field_bit(0)) == 0 && second.headers.len == 1);
+    assert_false(field_objects_next(&left, &item));
+
+    struct random random; /* what is broken is refused, or harmless */
+    random_init_seed(&random, test_seed(__func__));
+    for (int i = 0; i < 20000; i++) {
+        struct batch broken = {0};
+        size_t len = i < (int)packed.len ? (size_t)i : packed.len;
+        uint8_t *copy = mem_copy(packed.ptr, len > 0 ? len : 1);
+        if (i >= (int)packed.len) {
+            copy[below(&random, len)] = (uint8_t)random_u64(&random);
+        }
+        text.len = 0;
+        (void)(field_json_from_pack(&text, batch_fields, bytes_of(copy, len)) == OK);
+        enum err err = field_unpack(batch_fields, bytes_of(copy, len), &broken);
+        assert_true(len == packed.len || err == ERR_CORRUPT);
+        for (left = broken.messages; err == OK && field_objects_next(&left, &item);) {
+            struct message message = {0};
+            (void)(field_unpack(message_fields, item, &message) == OK);
+        }
+        assert_true(err != OK || left.len == 0);
+        for (map = field_map_of(broken.labels); field_map_next(&map, &key, &value);) {
+        }
+        free(copy);
+    }
+    buf_free(&packed);
+    buf_free(&text);
+    arena_close(&arena);
+}
+
+static void test_bad_objects_and_maps_are_named(void **state)
+{
+    (void)state;
+#define M(s) "{\"messages\":" s "}"
+#define B "{\"body\":\"b\"}"
+    static const struct {
+        const char *json, *pointer, *code; /* code NULL: it is not JSON */
+    } cases[] = {{M("[]"), "/messages", "too_few"},
+                 {M("[" B "," B "," B "," B "," B "]"), "/messages", "too_many"},
+                 {M("{}"), "/messages", "wrong_type"},
+                 {M("\"x\""), "/messages", "wrong_type"},
+                 {M("[" B ",3]"), "/messages/1", "wrong_type"},
+                 {M("[" B ",[[]]]"), "/messages/1", "wrong_type"},
+                 {M("[" B "," B "," B ",{\"key\":\"k\"}]"), "/messages/3/body", "required"},
+                 {M("[{\"body\":5}]"), "/messages/0/body", "wrong_type"},
+                 {M("[{\"body\":null}]"), "/messages/0/body", "wrong_type"},
+                 {M("[{\"body\":\"\",\"key\":\"\\u0000\"}]"), "/messages/0/key", "control_characters"},
+                 {M("[{\"body\":\"\",\"colour\":[{}]}]"), "/messages/0/colour", "unknown_field"},
+                 {M("[{\"body\":\"\",\"inner\":{\"depth\":6}}]"), "/messages/0/inner/depth", "out_of_range"},
+                 {M("[{\"body\":\"\",\"leaves\":[{\"n\":1},{}]}]"), "/messages/0/leaves/1/n", "required"},
+                 {M("[{\"body\":\"\",\"headers\":[]}]"), "/messages/0/headers", "wrong_type"},
+                 {M("[{\"body\":\"\",\"headers\":{\"a/b~\":1}}]"), "/messages/0/headers/a~1b~0", "wrong_type"},
+                 {M("[{\"body\":\"\",\"headers\":{\"\":\"\"}}]"), "/messages/0/headers/", "bad_key"},
+                 {M("[{\"body\":\"\",\"headers\":{\"a\":\"\\n\"}}]"), "/messages/0/headers/a", "control_characters"},
+                 {M("[{\"body\":\"\",\"headers\":{\"a\":\"\",\"b\":\"\",\"c\":\"\",\"d\":\"\"}}]"),
+                  "/messages/0/headers/d", "too_many"},
+                 {"{\"labels\":{\"a\\tb\":\"\"}}", "/labels/a\tb", "bad_key"},
+                 {"{\"topic\":\"t\"}", "/topic", "unknown_field"},
+                 {"{\"max_wait\":1}", "/max_wait", "unknown_field"},
+                 {M("[{\"body\":\"\",\"body\":\"\"}]"), NULL, NULL},
+                 {M("[{\"body\":\"\",\"headers\":{\"a\":\"\",\"a\":\"\"}}]"), NULL, NULL},
+                 {M("[" B ",]"), NULL, NULL},
+                 {M("[" B " " B "]"), NULL, NULL},
+                 {M("[3," B), NULL, NULL},
+                 {M("[{\"body\":5},{\"body\":\"\\ud800\"}]"), NULL, NULL}};
+    struct arena arena = {0};
+    struct batch out;
+    struct field_errors errors;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        enum err err = decode_batch(&arena, bytes_str(cases[i].json), &out, &errors);
+        assert_int_equal(err, cases[i].code == NULL ? ERR_INVALID_JSON : ERR_INVALID_FIELDS);
+        if (cases[i].code != NULL) {
+            assert_int_equal(errors.len, 1);
+            assert_string_equal(errors.rows[0].pointer, cases[i].pointer);
+            assert_string_equal(errors.rows[0].code, cases[i].code);
+        }
+    }
+    arena_close(&arena);
+}
+
+static void test_maps_have_bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        int entries, key, value;
+        const char *code;
+    } cases[] = {{50, 128, 40, NULL},
+                 {51, 10, 1, "too_many"},
+                 {1, 129, 1, "bad_key"},
+                 {1, 1, LIMIT_MAP_VALUE_BYTES, NULL},
+                 {1, 1, LIMIT_MAP_VALUE_BYTES + 1, "too_long"}};
+    struct arena arena = {0};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct batch out;
+        struct field_errors errors;
+        struct buf json = {0};
+        buf_add_lit(&json, "{\"labels\":{");
+        for (int n = 0; n < cases[i].entries; n++) {
+            buf_printf(&json, "%s\"%0*d\":\"%0*d\"", n > 0 ? "," : "", cases[i].key, n, cases[i].value, 0);
+        }
+        buf_add_lit(&json, "}}");
+        enum err err = decode_batch(&arena, buf_bytes(&json), &out, &errors);
+        assert_int_equal(err, cases[i].code == NULL ? OK : ERR_INVALID_FIELDS);
+        if (err == OK) {
+            assert_int_equal(field_map_of(out.labels).entries, cases[i].entries);
+        } else {
+            assert_string_equal(errors.rows[0].code, cases[i].code);
+        }
+        buf_free(&json);
+    }
+    arena_close(&arena);
+}
+
+static void test_headers(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct batch out = {.set.has = field_bit(1)};
+    struct field_errors errors = {0};
+    struct bytes name = BYTES_LIT("max_wait");
+    char header[FIELD_HEADER_BYTES];
+    field_header_name(&batch_fields[3], header);
+    assert_string_equal(header, "Belfry-Max-Wait");
+    assert_int_equal(field_check_required(batch_fields, &out, &arena, &errors), ERR_INVALID_FIELDS);
+    assert_string_equal(errors.rows[0].pointer, "Belfry-Max-Wait");
+    errors.len = 0;
+    assert_int_equal(field_decode_header(batch_fields, name, BYTES_LIT("101"), &arena, &out, &errors),
+                     ERR_INVALID_FIELDS);
+    assert_int_equal(field_decode_header(batch_fields, name, BYTES_LIT("\xff"), &arena, &out, &errors),
+                     ERR_INVALID_FIELDS);
+    assert_int_equal(field_decode_header(batch_fields, name, BYTES_LIT("7"), &arena, &out, &errors), OK);
+    assert_int_equal(out.max_wait, 7);
+    assert_int_equal(field_decode_header(batch_fields, name, BYTES_LIT("7"), &arena, &out, &errors),
+                     ERR_INVALID_FIELDS);
+    static const char *const codes[] = {"out_of_range", "bad_encoding", "repeated"};
+    assert_int_equal(errors.len, ARRAY_LEN(codes));
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        assert_string_equal(errors.rows[i].pointer, "Belfry-Max-Wait");
+        assert_string_equal(errors.rows[i].code, codes[i]);
+    }
+    arena_close(&arena);
+}
+
+static void test_schema(void **state)
+{
+    (void)state;
+    struct buf text = {0};
+    json_error_t why;
+    field_schema(&text, batch_fields, false);
+    json_t *schema = json_loadb((const char *)text.ptr, text.len, 0, &why);
+    assert_non_null(schema);
+    json_t *properties = json_object_get(schema, "properties");
+    json_t *messages = json_object_get(properties, "messages");
+    assert_int_equal(json_object_size(properties), 2); /* no query, no headers */
+    assert_int_equal(json_integer_value(json_object_get(messages, "maxItems")), 4);
+    assert_non_null(json_object_get(json_object_get(json_object_get(messages, "items"), "properties"), "body"));
+    json_decref(schema);
+    buf_free(&text);
+}
+
+/* Strings of JSON and of what resembles it, read by us and by libjansson. */
+static void test_the_reader_takes_what_libjansson_takes(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"{",
+                                         "}",
+                                         "[",
+                                         "]",
+                                         ",",
+                                         ":",
+                                         "\"",
+                                         "\"a\"",
+                                         "\"body\"",
+                                         "1",
+                                         "0",
+                                         "-",
+                                         "1.5",
+                                         "1e5",
+                                         "1E+",
+                                         "true",
+                                         "null",
+                                         "fals",
+                                         " ",
+                                         "\n",
+                                         "\t",
+                                         "\\",
+                                         "\\u0041",
+                                         "\\ud83d\\ude00",
+                                         "\\ud83d",
+                                         "\\n",
+                                         "\\x",
+                                         "\xc3\xa4",
+                                         "\xc3",
+                                         "\x01",
+                                         "\xed\xa0\x80",
+                                         "\x7f",
+                                         "a",
+                                         "{\"b\":",
+                                         "[1,",
+                                         "9223372036854775807",
+                                         "-9223372036854775809",
+                                         "01",
+                                         "\"\\u00",
+                                         "\xef\xbb\xbf"};
+    struct random random;
+    struct arena arena = {0};
+    unsigned good = 0;
+    random_init_seed(&random, test_seed(__func__));
+    for (int i = 0; i < 200000; i++) {
+        struct buf text = {0};
+        struct batch out;
+        struct field_errors errors;
+        json_error_t why;
+        buf_add_lit(&text, "{\"x\":");
+        for (uint64_t n = below(&random, 7); n > 0; n--) {
+            buf_add_str(&text, pieces[below(&random, ARRAY_LEN(pieces))]);
+        }
+        buf_add_str(&text, below(&random, 2) == 0 ? "}" : "\"}");
+        enum err err = decode_batch(&arena, buf_bytes(&text), &out, &errors);
+        json_t *json = json_loadb((const char *)text.ptr, text.len, JSON_ALLOW_NUL, &why);
+        if (json != NULL || json_error_code(&why) != json_error_numeric_overflow) { /* 1e999 is a number to us */
+            assert_int_equal(err, json == NULL ? ERR_INVALID_JSON : ERR_INVALID_FIELDS);
+        }
+        good += json != NULL;
+        json_decref(json);
+        buf_free(&text);
+        arena_reset(&arena);
+    }
+    assert_true(good > 1000);
+    arena_close(&arena);
+}
+
+static void test_depth(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    for (int depth = LIMIT_JSON_DEPTH - 1; depth <= LIMIT_JSON_DEPTH + 1; depth++) {
+        struct buf json = {0};
+        struct batch out;
+        struct field_errors errors;
+        buf_add_lit(&json, "{\"x\":"); /* itself one of them */
+        for (int i = 1; i < depth; i++) {
+            buf_add_char(&json, '[');
+        }
+        for (int i = 1; i < depth; i++) {
+            buf_add_char(&json, ']');
+        }
+        buf_add_char(&json, '}');
+        assert_int_equal(decode_batch(&arena, buf_bytes(&json), &out, &errors),
+                         depth > LIMIT_JSON_DEPTH ? ERR_INVALID_JSON : ERR_INVALID_FIELDS);
+        buf_free(&json);
+    }
+    arena_close(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_json_in_msgpack_json_out),
                                        cmocka_unit_test(test_unknown_tags_are_skipped),
-                                       cmocka_unit_test(test_bad_json_is_named), cmocka_unit_test(test_queries)};
+                                       cmocka_unit_test(test_bad_json_is_named),
+                                       cmocka_unit_test(test_queries),
+                                       cmocka_unit_test(test_objects_and_maps_there_and_back),
+                                       cmocka_unit_test(test_bad_objects_and_maps_are_named),
+                                       cmocka_unit_test(test_maps_have_bounds),
+                                       cmocka_unit_test(test_headers),
+                                       cmocka_unit_test(test_schema),
+                                       cmocka_unit_test(test_the_reader_takes_what_libjansson_takes),
+                                       cmocka_unit_test(test_depth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "node/base/json_text.h"
 #include "node/base/when.h"
 #include "node/codec/field.h"
+#include "node/codec/field_map.h"
 
 enum value_type { VALUE_NIL, VALUE_BOOL, VALUE_INT, VALUE_STR, VALUE_BIN, VALUE_ARRAY, VALUE_MAP, VALUE_OTHER };
 
@@ -13,6 +14,7 @@ struct value {
     int64_t number;     /* of an int; 0 or 1 of a bool */
     struct bytes bytes; /* of a str or bin */
     uint64_t items;     /* objects inside an array or map; a pair is two */
+    const uint8_t *at;  /* of a field: where its msgpack starts */
 };
 
 /* Sticky: after the first thing that is wrong nothing is read any more. */
@@ -155,7 +157,9 @@ static const struct field *next_pair(struct reader *reader, const struct field *
 {
     struct value tag = next(reader);
     reader->bad = reader->bad || tag.type != VALUE_INT;
+    const uint8_t *at = reader->left.ptr;
     *out = next(reader);
+    out->at = at;
     return field_of(fields, guess, tag.number);
 }
 
@@ -170,25 +174,65 @@ static bool is_choice(const struct field *field, int64_t number_)
 }
 
 static const enum value_type wanted_type[] = {
-    [TYPE_STRING] = VALUE_STR, [TYPE_BOOL] = VALUE_BOOL,  [TYPE_INT] = VALUE_INT,
-    [TYPE_TIME] = VALUE_INT,   [TYPE_ID] = VALUE_BIN,     [TYPE_ENUM] = VALUE_INT,
-    [TYPE_BYTES] = VALUE_BIN,  [TYPE_OBJECT] = VALUE_MAP, [TYPE_STRINGS] = VALUE_ARRAY};
+    [TYPE_STRING] = VALUE_STR,    [TYPE_BOOL] = VALUE_BOOL,   [TYPE_INT] = VALUE_INT,   [TYPE_TIME] = VALUE_INT,
+    [TYPE_ID] = VALUE_BIN,        [TYPE_ENUM] = VALUE_INT,    [TYPE_BYTES] = VALUE_BIN, [TYPE_OBJECT] = VALUE_MAP,
+    [TYPE_STRINGS] = VALUE_ARRAY, [TYPE_OBJECTS] = VALUE_BIN, [TYPE_MAP] = VALUE_MAP};
+
+/* Nothing stands behind the last item. What is in the items is looked at when they are unpacked. */
+static bool are_objects(struct bytes left)
+{
+    struct bytes item;
+    while (field_objects_next(&left, &item)) {
+    }
+    return left.len == 0;
+}
 
 static bool fits(const struct field *field, const struct value *value)
 {
     return value->type == wanted_type[field->type] &&
            (field->type != TYPE_ID || value->bytes.len == sizeof(struct id)) &&
-           (field->type != TYPE_ENUM || is_choice(field, value->number));
+           (field->type != TYPE_ENUM || is_choice(field, value->number)) &&
+           (field->type != TYPE_OBJECTS || are_objects(value->bytes));
 }
 
 /* ---- to structs ---- */
 
 static void unpack_map(struct reader *reader, const struct field *fields, struct value map, void *out);
 
+/* It stays as it is, once it is sure that there are strings alone. */
+static struct bytes unpack_strings(struct reader *reader, struct value map)
+{
+    for (uint64_t i = 0; i < map.items && !reader->bad; i++) {
+        reader->bad = next(reader).type != VALUE_STR || reader->bad;
+    }
+    return bytes_of(map.at, (size_t)(reader->left.ptr - map.at));
+}
+
+struct field_map field_map_of(struct bytes packed)
+{
+    struct reader reader = {packed, packed.len == 0};
+    struct value map = next(&reader);
+    return (struct field_map){reader.left, reader.bad || map.type != VALUE_MAP ? 0 : map.items / 2};
+}
+
+bool field_map_next(struct field_map *map, struct bytes *out_key, struct bytes *out_value)
+{
+    struct reader reader = {map->left, map->entries == 0};
+    struct value key = next(&reader), value = next(&reader);
+    if (reader.bad || key.type != VALUE_STR || value.type != VALUE_STR) {
+        return false;
+    }
+    *out_key = key.bytes;
+    *out_value = value.bytes;
+    *map = (struct field_map){reader.left, map->entries - 1};
+    return true;
+}
+
 static void unpack_value(struct reader *reader, const struct field *field, struct value value, void *to)
 {
     switch ((enum field_type)field->type) {
     case TYPE_STRING:
+    case TYPE_OBJECTS:
     case TYPE_BYTES: *(struct bytes *)to = value.bytes; return;
     case TYPE_BOOL: *(bool *)to = value.number != 0; return;
     case TYPE_INT:
@@ -196,6 +240,7 @@ static void unpack_value(struct reader *reader, const struct field *field, struc
     case TYPE_ID: memcpy(to, value.bytes.ptr, sizeof(struct id)); return;
     case TYPE_ENUM: *(int *)to = (int)value.number; return;
     case TYPE_OBJECT: unpack_map(reader, field->sub, value, to); return;
+    case TYPE_MAP: *(struct bytes *)to = unpack_strings(reader, value); return;
     case TYPE_STRINGS: reader->bad = true; return; /* in replies only */
     }
 }
@@ -271,6 +316,35 @@ static void json_strings(struct reader *reader, struct buf *out, struct value ar
     buf_add_char(out, ']');
 }
 
+/* Every item has a reader of its own: it ends where its length says. */
+static void json_objects(struct reader *reader, struct buf *out, const struct field *sub, struct bytes objects)
+{
+    char separator = '[';
+    for (struct bytes item; field_objects_next(&objects, &item);) {
+        struct reader inner = {item, false};
+        struct value map = next(&inner);
+        buf_add_char(out, separator);
+        separator = ',';
+        json_map(&inner, out, sub, map);
+        reader->bad = reader->bad || inner.bad || inner.left.len > 0;
+    }
+    buf_add_str(out, separator == '[' ? "[]" : "]");
+}
+
+static void json_string_map(struct reader *reader, struct buf *out, struct value map)
+{
+    buf_add_char(out, '{');
+    for (uint64_t i = 0; i < map.items && !reader->bad; i++) {
+        struct value text = next(reader);
+        reader->bad = reader->bad || text.type != VALUE_STR;
+        if (i > 0) {
+            buf_add_char(out, i % 2 == 0 ? ',' : ':');
+        }
+        json_text_add(out, text.bytes);
+    }
+    buf_add_char(out, '}');
+}
+
 static void json_value(struct reader *reader, struct buf *out, const struct field *field, struct value value)
 {
     switch ((enum field_type)field->type) {
@@ -288,6 +362,8 @@ static void json_value(struct reader *reader, struct buf *out, const struct fiel
     case TYPE_ENUM: json_text_add(out, bytes_str(field->choices[value.number])); return;
     case TYPE_OBJECT: json_map(reader, out, field->sub, value); return;
     case TYPE_STRINGS: json_strings(reader, out, value); return;
+    case TYPE_OBJECTS: json_objects(reader, out, field->sub, value.bytes); return;
+    case TYPE_MAP: json_string_map(reader, out, value); return;
     case TYPE_BYTES: reader->bad = true; return;
     }
 }

@@ -30,7 +30,8 @@ const char *http_status_text(int status);
 
 enum http_parse {
     HTTP_MORE,     /* feed again with more bytes behind the same ones */
-    HTTP_CONTINUE, /* the head is whole and asks for 100 (Continue); feed again */
+    HTTP_LIMIT,    /* the head is whole, a body comes whose limit is wanted: http_parser_limit, then feed again */
+    HTTP_CONTINUE, /* the body is wanted, and the head asks for 100 (Continue); feed again */
     HTTP_DONE,     /* a request; *out_used bytes belong to it */
     HTTP_BAD       /* answer parser->err and close */
 };
@@ -43,9 +44,15 @@ void http_parser_free(struct http_parser *parser);
  * parts point into data (a chunked body into the parser). */
 enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, struct http_request *request,
                                  size_t *out_used);
+/* The longest body of this message, between LIMIT_BODY_BYTES_MIN and LIMIT_BODY_BYTES_MAX; LIMIT_BODY_BYTES if not
+ * called.
+ */
+void http_parser_limit(struct http_parser *parser, size_t most);
 /* Forgets the message: the next feed starts another one. Frees what the body took. */
 void http_parser_reset(struct http_parser *parser);
 enum err http_parser_err(const struct http_parser *parser);
+/* Bytes of memory that its buffers take. */
+size_t http_parser_held(const struct http_parser *parser);
 /* The head is whole, the body is not. */
 bool http_parser_in_body(const struct http_parser *parser);
 

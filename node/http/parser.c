@@ -17,8 +17,9 @@ struct http_parser {
     size_t head;       /* bytes of the head, leading empty lines included */
     size_t consumed;   /* of a chunked message, bytes given to llhttp */
     uint64_t length;   /* of an identity body */
+    size_t limit;      /* of the body */
     bool request_line; /* it has been scanned */
-    bool told_continue, complete, header_done;
+    bool asked_limit, told_continue, complete, header_done;
     struct buf body; /* a chunked body, decoded */
     struct http_request *request;
 };
@@ -143,7 +144,7 @@ static enum err check_codings(const struct http_parser *parser, const struct htt
             return ERR_NOT_IMPLEMENTED;
         }
     }
-    return (parser->llhttp.flags & F_CONTENT_LENGTH) != 0 && parser->llhttp.content_length > LIMIT_BODY_BYTES
+    return (parser->llhttp.flags & F_CONTENT_LENGTH) != 0 && parser->llhttp.content_length > LIMIT_BODY_BYTES_MAX
                ? ERR_TOO_LARGE
                : OK;
 }
@@ -182,7 +183,7 @@ static int on_headers_complete(llhttp_t *llhttp)
 static int on_body(llhttp_t *llhttp, const char *at, size_t len)
 {
     struct http_parser *parser = self(llhttp);
-    if (parser->body.len + len > LIMIT_BODY_BYTES) {
+    if (parser->body.len + len > parser->limit) {
         return refuse(parser, ERR_TOO_LARGE);
     }
     buf_add(&parser->body, at, len);
@@ -218,8 +219,19 @@ void http_parser_free(struct http_parser *parser)
 void http_parser_reset(struct http_parser *parser)
 {
     buf_free(&parser->body);
-    *parser = (struct http_parser){0};
+    *parser = (struct http_parser){.limit = LIMIT_BODY_BYTES};
     llhttp_init(&parser->llhttp, HTTP_REQUEST, &settings);
+}
+
+void http_parser_limit(struct http_parser *parser, size_t most)
+{
+    CHECK(most >= LIMIT_BODY_BYTES_MIN && most <= LIMIT_BODY_BYTES_MAX);
+    parser->limit = most;
+}
+
+size_t http_parser_held(const struct http_parser *parser)
+{
+    return parser->body.cap;
 }
 
 enum err http_parser_err(const struct http_parser *parser)
@@ -371,10 +383,16 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
     }
     parser->consumed = data.len;
     /* Chunk extensions and trailers are overhead that a client could send for ever. */
-    if (data.len - parser->head > 2 * (size_t)LIMIT_BODY_BYTES) {
+    if (data.len - parser->head > 2 * parser->limit) {
         return bad(parser, ERR_TOO_LARGE);
     }
     return HTTP_MORE;
+}
+
+/* Short bodies fit in any limit. Only the head decides, so that the answer is the same however the message comes. */
+static bool wants_limit(const struct http_parser *parser)
+{
+    return parser->stage == STAGE_CHUNKED || parser->length > LIMIT_BODY_BYTES_MIN;
 }
 
 /* The buffer has grown and moved since the head was parsed. */
@@ -400,6 +418,13 @@ enum http_parse http_parser_feed(struct http_parser *parser, struct bytes data, 
         if (parsed == HTTP_BAD || parser->stage == STAGE_HEAD) {
             return parsed;
         }
+    }
+    if (!parser->asked_limit && wants_limit(parser)) {
+        parser->asked_limit = true;
+        return HTTP_LIMIT;
+    }
+    if (parser->length > parser->limit) {
+        return bad(parser, ERR_TOO_LARGE);
     }
     enum http_parse parsed =
         parser->stage == STAGE_LENGTH ? finish_length(parser, data, out_used) : finish_chunked(parser, data, out_used);

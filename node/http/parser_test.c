@@ -50,6 +50,20 @@ static const struct message messages[] = {
     {"GET / HTTP/1.1\r\n" HOST "Expect: tea\r\n\r\n", ERR_EXPECTATION_FAILED, NULL},
 };
 
+/* Feeds again when the parser asks for the limit, as a server does. */
+static enum http_parse feed(struct http_parser *parser, struct bytes data, struct http_request *request,
+                            size_t *out_used, size_t limit)
+{
+    enum http_parse parsed = http_parser_feed(parser, data, request, out_used);
+    if (parsed == HTTP_LIMIT) {
+        assert_true(bytes_start_with(request->path, BYTES_LIT("/")) && request->has_body);
+        http_parser_limit(parser, limit);
+        parsed = http_parser_feed(parser, data, request, out_used);
+        assert_int_not_equal(parsed, HTTP_LIMIT);
+    }
+    return parsed;
+}
+
 static void check(const struct message *message, enum http_parse parsed, const struct http_parser *parser,
                   const struct http_request *request, size_t used)
 {
@@ -80,7 +94,7 @@ static void feed_in_parts(const struct message *message, size_t part)
         uint8_t *next = mem_copy(message->text, at);
         free(place);
         place = next;
-        parsed = http_parser_feed(parser, bytes_of(place, at), request, &used);
+        parsed = feed(parser, bytes_of(place, at), request, &used, LIMIT_BODY_BYTES_MIN);
     }
     check(message, parsed, parser, request, used);
     free(place);
@@ -112,7 +126,11 @@ static void test_random_bytes_never_pass_for_more_than_they_are(void **state)
         for (uint64_t flips = below(&random, 4); flips > 0; flips--) {
             copy[below(&random, len)] = (uint8_t)random_u64(&random);
         }
-        if (http_parser_feed(parser, bytes_of(copy, len), request, &used) == HTTP_DONE) {
+        enum http_parse parsed = http_parser_feed(parser, bytes_of(copy, len), request, &used);
+        if (parsed == HTTP_LIMIT) {
+            parsed = http_parser_feed(parser, bytes_of(copy, len), request, &used);
+        }
+        if (parsed == HTTP_DONE) {
             assert_true(used <= len && request->body.len <= len);
         }
         free(copy);
@@ -177,10 +195,74 @@ static void test_limits(void **state)
     free(request);
 }
 
+/* The head with its framing, then that many bytes of body in chunks of 16 KiB, or as they are. */
+static void write_message(struct buf *text, bool chunked, bool expect, size_t len)
+{
+    static const char chunk[16384];
+    buf_add_lit(text, "POST /p HTTP/1.1\r\n" HOST);
+    buf_add_str(text, expect ? "Expect: 100-continue\r\n" : "");
+    if (!chunked) {
+        buf_printf(text, "Content-Length: %zu\r\n\r\n", len);
+    } else {
+        buf_add_lit(text, "Transfer-Encoding: chunked\r\n\r\n");
+    }
+    while (len > 0) {
+        size_t part = len < sizeof chunk ? len : sizeof chunk;
+        if (chunked) {
+            buf_printf(text, "%zx\r\n", part);
+        }
+        buf_add(text, chunk, part);
+        buf_add_str(text, chunked ? "\r\n" : "");
+        len -= part;
+    }
+    buf_add_str(text, chunked ? "0\r\n\r\n" : "");
+}
+
+static void test_bodies_have_the_limit_they_are_given(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t limit, len; /* limit 0: none is given */
+        enum err err;
+    } cases[] = {{0, LIMIT_BODY_BYTES, OK},
+                 {0, LIMIT_BODY_BYTES + 1, ERR_TOO_LARGE},
+                 {LIMIT_BODY_BYTES_MAX, LIMIT_BODY_BYTES_MAX, OK},
+                 {LIMIT_BODY_BYTES_MAX, LIMIT_BODY_BYTES_MAX + 1, ERR_TOO_LARGE},
+                 {LIMIT_BODY_BYTES_MIN, LIMIT_BODY_BYTES_MIN, OK},
+                 {LIMIT_BODY_BYTES_MIN, LIMIT_BODY_BYTES_MIN + 1, ERR_TOO_LARGE}};
+    struct http_request *request = mem_zalloc(sizeof *request);
+    struct http_parser *parser = http_parser_new();
+    for (size_t i = 0; i < 4 * ARRAY_LEN(cases); i++) {
+        size_t limit = cases[i / 4].limit == 0 ? LIMIT_BODY_BYTES : cases[i / 4].limit;
+        bool chunked = i % 2 != 0, expect = i % 4 > 1;
+        struct buf text = {0};
+        size_t used = 0;
+        write_message(&text, chunked, expect, cases[i / 4].len);
+        size_t head = (size_t)((const uint8_t *)memmem(text.ptr, text.len, "\r\n\r\n", 4) - text.ptr) + 4;
+        http_parser_reset(parser);
+        enum http_parse parsed = feed(parser, bytes_of(text.ptr, head), request, &used, limit);
+        bool refused_at_once = !chunked && cases[i / 4].err != OK; /* and then nobody is told to send it */
+        assert_int_equal(parsed, refused_at_once ? HTTP_BAD : expect ? HTTP_CONTINUE : HTTP_MORE);
+        for (size_t at = head; parsed != HTTP_DONE && parsed != HTTP_BAD && at < text.len;) {
+            at = text.len - at < 40000 ? text.len : at + 40000;
+            parsed = http_parser_feed(parser, bytes_of(text.ptr, at), request, &used);
+            assert_true(http_parser_held(parser) <= 2 * limit);
+        }
+        assert_int_equal(http_parser_err(parser), cases[i / 4].err);
+        assert_int_equal(parsed, cases[i / 4].err == OK ? HTTP_DONE : HTTP_BAD);
+        assert_true(cases[i / 4].err != OK || (request->body.len == cases[i / 4].len && used == text.len));
+        http_parser_reset(parser); /* the next message begins with the usual limit */
+        buf_free(&text);
+    }
+    http_parser_free(parser);
+    free(request);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_are_read_the_same_however_they_come),
                                        cmocka_unit_test(test_random_bytes_never_pass_for_more_than_they_are),
-                                       cmocka_unit_test(test_targets), cmocka_unit_test(test_limits)};
+                                       cmocka_unit_test(test_targets), cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_bodies_have_the_limit_they_are_given)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -165,7 +165,8 @@ static void on_written(uv_write_t *write, int status)
  * and answers that nobody takes could otherwise use all there is. */
 void http_conn_bound(struct http_conn *conn)
 {
-    count_held(conn, conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap);
+    count_held(conn,
+               conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap + http_parser_held(conn->parser));
     if (conn->server->held > LIMIT_HELD_BYTES && conn->held > LIMIT_HELD_EACH && !conn->closing) {
         atomic_fetch_add_explicit(&conn->server->stats.refused, 1, memory_order_relaxed);
         http_conn_close(conn);
@@ -264,6 +265,14 @@ static void wait_for_more(struct http_conn *conn)
     }
 }
 
+static void set_limit(struct http_conn *conn)
+{
+    const struct http_handler *handler = &conn->server->handler;
+    if (handler->body_limit != NULL) {
+        http_parser_limit(conn->parser, handler->body_limit(handler->ctx, conn, conn->request));
+    }
+}
+
 static bool turn_is_over(const struct http_server *server)
 {
     return server->turn_until_ns != 0 && server->now_ns >= server->turn_until_ns;
@@ -289,6 +298,10 @@ static bool handle_batch(struct http_conn *conn, bool *first)
         }
         struct bytes in = bytes_of(conn->in.ptr + conn->at, conn->in.len - conn->at);
         enum http_parse parsed = http_parser_feed(conn->parser, in, conn->request, &conn->used);
+        if (parsed == HTTP_LIMIT) {
+            set_limit(conn);
+            parsed = http_parser_feed(conn->parser, in, conn->request, &conn->used);
+        }
         if (parsed == HTTP_DONE) {
             *first = false;
             handle(conn);

@@ -15,6 +15,9 @@ struct http_stats {
 struct http_handler {
     /* A request came. Answer with http_reply exactly once. */
     void (*request)(void *ctx, struct http_conn *conn, struct http_request *request);
+    /* A request's head came: how long may its body be? Between LIMIT_BODY_BYTES_MIN, up to which it is not asked, and
+     * LIMIT_BODY_BYTES_MAX. NULL: LIMIT_BODY_BYTES. */
+    size_t (*body_limit)(void *ctx, const struct http_conn *conn, const struct http_request *request);
     /* The bytes were no request: answer with http_reply; the connection closes after it. */
     void (*bad)(void *ctx, struct http_conn *conn, struct http_request *request, enum err err);
     /* The connection went away while its request was not yet answered: never answer it. */

@@ -93,6 +93,8 @@ static void fill(const struct field *fields, void *in)
         case TYPE_ID: *(struct id *)to = id_make(1700000000000, 3, 77); break;
         case TYPE_ENUM: *(int *)to = 1; break;
         case TYPE_OBJECT: fill(fields[i].sub, to); break;
+        case TYPE_OBJECTS:
+        case TYPE_MAP:
         case TYPE_STRINGS: set->has &= ~field_bit(i); break;
         }
     }

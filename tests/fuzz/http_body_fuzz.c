@@ -1,5 +1,5 @@
-/* A valid head, then a fuzzed chunked body: two bytes that say how the stream is cut, then the
- * body (fuzz_expand). */
+/* A valid head, then a fuzzed chunked body: two bytes that say how the stream is cut and which limit the
+ * body has, then the body (fuzz_expand). */
 #include "node/limits.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/http_stream.h"
@@ -9,8 +9,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct bytes input = bytes_of(data, len);
     struct buf stream = {0};
     uint64_t seed = fuzz_take(&input, 2);
-    buf_add_lit(&stream, "POST /v1/reminders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
-    fuzz_expand(input, LIMIT_BODY_BYTES + LIMIT_BODY_BYTES / 4, &stream);
+    static const char *const paths[] = {"/v1/reminders", "/a", "/ab"}; /* see give_limit in http_stream.c */
+    buf_printf(&stream, "POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+               paths[(seed >> 8) % ARRAY_LEN(paths)]);
+    fuzz_expand(input, LIMIT_BODY_BYTES_MAX + LIMIT_BODY_BYTES / 4, &stream);
     http_stream_check(buf_bytes(&stream), seed);
     buf_free(&stream);
     return 0;

@@ -14,6 +14,7 @@ struct reading {
     size_t start;    /* of the message in the stream */
     bool told;       /* 100 (Continue), once a message */
     bool bad;
+    size_t limit; /* of the body at hand */
 };
 
 static bool inside(struct bytes part, struct bytes whole)
@@ -97,7 +98,7 @@ static void take_request(struct reading *reading, struct bytes data, size_t used
     const struct http_request *request = &reading->request;
     CHECK(used > 0 && used <= data.len);
     CHECK((unsigned)request->method <= METHOD_OTHER && http_method_name(request->method) != NULL);
-    CHECK(request->headers_len <= LIMIT_HEADERS && request->body.len <= LIMIT_BODY_BYTES);
+    CHECK(request->headers_len <= LIMIT_HEADERS && request->body.len <= reading->limit);
     CHECK(request->target.len > 0 && request->target.len <= LIMIT_TARGET_BYTES);
     CHECK(inside(request->target, data) && inside(request->query, request->target) && request->path.len > 0);
     CHECK(inside(request->path, request->target) || bytes_is(request->path, "/"));
@@ -123,8 +124,7 @@ static void take_request(struct reading *reading, struct bytes data, size_t used
 /* What may be held for a message that is not whole is bounded. */
 static void check_waiting(const struct reading *reading, size_t held)
 {
-    size_t most =
-        http_parser_in_body(reading->parser) ? LIMIT_HEAD_BYTES + 2 * (size_t)LIMIT_BODY_BYTES : LIMIT_HEAD_BYTES;
+    size_t most = http_parser_in_body(reading->parser) ? LIMIT_HEAD_BYTES + 2 * reading->limit : LIMIT_HEAD_BYTES;
     CHECK(held <= most);
 }
 
@@ -138,6 +138,18 @@ static void take_refusal(struct reading *reading, struct bytes data)
     buf_printf(&reading->seen, "refused");
 }
 
+/* As a server with operations of three limits would answer; the length of the path says which. */
+static void give_limit(struct reading *reading)
+{
+    static const size_t limits[] = {LIMIT_BODY_BYTES_MAX, LIMIT_BODY_BYTES, LIMIT_BODY_BYTES_MIN};
+    const struct http_request *request = &reading->request;
+    CHECK(request->has_body && request->path.len > 0);
+    reading->limit = limits[request->path.len % ARRAY_LEN(limits)];
+    if (reading->limit != LIMIT_BODY_BYTES) {
+        http_parser_limit(reading->parser, reading->limit);
+    }
+}
+
 /* The stream has come up to end: reads the requests that are whole. */
 static void read_up_to(struct reading *reading, struct bytes stream, size_t end)
 {
@@ -145,6 +157,12 @@ static void read_up_to(struct reading *reading, struct bytes stream, size_t end)
         struct bytes data = bytes_of(mem_copy(stream.ptr + reading->start, end - reading->start), end - reading->start);
         size_t used = 0;
         enum http_parse parsed = http_parser_feed(reading->parser, data, &reading->request, &used);
+        if (parsed == HTTP_LIMIT) {
+            CHECK(!reading->told && http_parser_in_body(reading->parser));
+            give_limit(reading);
+            parsed = http_parser_feed(reading->parser, data, &reading->request, &used);
+            CHECK(parsed != HTTP_LIMIT);
+        }
         if (parsed == HTTP_CONTINUE) {
             CHECK(!reading->told && reading->request.expects_continue);
             reading->told = true;
@@ -154,6 +172,7 @@ static void read_up_to(struct reading *reading, struct bytes stream, size_t end)
         if (parsed == HTTP_DONE) {
             take_request(reading, data, used);
             http_parser_reset(reading->parser);
+            reading->limit = LIMIT_BODY_BYTES;
             reading->start += used;
             reading->told = false;
         } else if (parsed == HTTP_BAD) {
@@ -172,6 +191,7 @@ static struct reading *reading_new(void)
 {
     struct reading *reading = mem_zalloc(sizeof *reading);
     reading->parser = http_parser_new();
+    reading->limit = LIMIT_BODY_BYTES;
     return reading;
 }
 

@@ -1,7 +1,11 @@
 /* JSON bodies by field tables. The first byte names the table: 0 is one of all types below, the
  * others are the inputs of the kinds' operations. What is accepted goes to msgpack, back, to JSON,
  * and in again: nothing may change on the way but nulls, which JSON replies leave out. */
+#include <jansson.h>
+
 #include "actors/kind.h"
+#include "node/base/text.h"
+#include "node/limits.h"
 #include "tests/fuzz/fuzz.h"
 
 struct inner {
@@ -10,8 +14,16 @@ struct inner {
     int64_t number;
 };
 
+/* No nulls and no objects: what is packed stays as it is. */
+struct item {
+    struct fieldset set;
+    struct bytes text, map, items;
+    int64_t number;
+};
+
 struct all {
     struct fieldset set;
+    struct bytes items, map, lines;
     struct bytes text, counted, secret, blob;
     bool flag;
     int64_t number, when;
@@ -24,6 +36,11 @@ static const char *const choices[] = {"red", "green", "blue", NULL};
 static const struct field inner_fields[] = {FIELD_STRING(1, inner, word, 1, 20, FIELD_NULLABLE),
                                             FIELD_INT(7, inner, number, INT64_MIN, INT64_MAX, FIELD_REQUIRED),
                                             FIELDS_END};
+static const struct field leaf_fields[] = {FIELD_INT(1, inner, number, -9, 9, FIELD_REQUIRED), FIELDS_END};
+static const struct field item_fields[] = {FIELD_STRING(1, item, text, 0, 30, FIELD_REQUIRED),
+                                           FIELD_MAP(2, item, map, 2, 0), FIELD_INT(3, item, number, 0, 99, 0),
+                                           FIELD_OBJECTS(4, item, items, leaf_fields, struct inner, 0, 3, 0),
+                                           FIELDS_END};
 static const struct field all_fields[] = {FIELD_STRING(1, all, text, 0, 0, FIELD_NULLABLE | FIELD_TEXT),
                                           FIELD_STRING(2, all, counted, 2, 8, FIELD_REQUIRED),
                                           FIELD_STRING(3, all, secret, 0, 9, FIELD_SECRET | FIELD_IN_BYTES),
@@ -35,6 +52,9 @@ static const struct field all_fields[] = {FIELD_STRING(1, all, text, 0, 0, FIELD
                                           FIELD_ENUM(9, all, choice, choices, 0),
                                           FIELD_OBJECT(10, all, inner, inner_fields, 0),
                                           FIELD_OBJECT(300, all, clearable, inner_fields, FIELD_NULLABLE),
+                                          FIELD_OBJECTS(11, all, items, item_fields, struct item, 1, 4, 0),
+                                          FIELD_MAP(12, all, map, 0, FIELD_NULLABLE),
+                                          FIELD_MAP(13, all, lines, 20, FIELD_TEXT),
                                           FIELDS_END};
 
 /* The n-th table, and the size of its struct. */
@@ -59,6 +79,7 @@ static void check_errors(enum err err, const struct field_errors *errors)
     CHECK(err == ERR_INVALID_JSON ? errors->json_detail != NULL : errors->len > 0);
     for (size_t i = 0; i < errors->len; i++) {
         const struct field_error *row = &errors->rows[i];
+        CHECK(strlen(row->pointer) < 512 && text_utf8_prefix(bytes_str(row->pointer)) == strlen(row->pointer));
         CHECK(strlen(row->pointer) < 512 && strlen(row->code) > 0 && strlen(row->detail) > 0);
     }
 }
@@ -97,6 +118,38 @@ static void check_round(const struct field *fields, size_t size, const void *in,
     buf_free(&json);
 }
 
+static bool is_deeper(json_t *json, int left)
+{
+    bool deeper = left == 0 && (json_is_array(json) || json_is_object(json));
+    for (size_t i = 0; !deeper && i < json_array_size(json); i++) {
+        deeper = is_deeper(json_array_get(json, i), left - 1);
+    }
+    for (void *at = json_object_iter(json); !deeper && at != NULL; at = json_object_iter_next(json, at)) {
+        deeper = is_deeper(json_object_iter_value(at), left - 1);
+    }
+    return deeper;
+}
+
+/* Our reader takes what libjansson takes. Apart from that: numbers too large for a double and names with a NUL, which
+ * fit in no field, and names that come twice, which we refuse where we know them. */
+static void check_grammar(struct bytes input, enum err err)
+{
+    json_error_t why;
+    json_t *json = json_loadb((const char *)input.ptr, input.len, JSON_ALLOW_NUL, &why);
+    if (json == NULL) {
+        enum json_error_code code = json_error_code(&why);
+        CHECK(err == ERR_INVALID_JSON || code == json_error_numeric_overflow || code == json_error_null_byte_in_key);
+        return;
+    }
+    if (is_deeper(json, LIMIT_JSON_DEPTH)) {
+        CHECK(err == ERR_INVALID_JSON);
+    } else if (err == ERR_INVALID_JSON) {
+        json_t *strict = json_loadb((const char *)input.ptr, input.len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
+        CHECK(strict == NULL && json_error_code(&why) == json_error_duplicate_key);
+    }
+    json_decref(json);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct bytes input = bytes_of(data, len);
@@ -106,6 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     const struct field *fields = table((unsigned)fuzz_take(&input, 1), &size);
     void *out = arena_zalloc(&arena, size);
     enum err err = field_decode_json(fields, input, &arena, out, &errors);
+    check_grammar(input, err);
     if (err == OK) {
         check_round(fields, size, out, &arena);
         err = field_check_required(fields, out, &arena, &errors);
