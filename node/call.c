@@ -625,6 +625,7 @@ static void run_script(struct call *call)
         script->next++;
         enum err err = renew_snapshot(call->worker);
         if (err == OK) {
+            script->now_ms = clock_wall_ms(call->worker->node->clock);
             err = step->run(script);
         }
         if (err != OK) {
@@ -656,7 +657,6 @@ void call_start(struct call *call)
     }
     call->script = (struct script){.arena = call->arena,
                                    .caller = call->caller,
-                                   .now_ms = clock_wall_ms(node->clock),
                                    .partitions = node->data_partitions,
                                    .in = call->in,
                                    .state = arena_zalloc(call->arena, call->op->state_size + 1),

@@ -266,3 +266,9 @@ enum err queue_check(struct rows *rows, struct arena *arena)
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
+
+enum err queue_mend(struct rows *rows)
+{
+    (void)rows;
+    return OK;
+}

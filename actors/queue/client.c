@@ -94,15 +94,6 @@ static struct bytes keep(struct script *s, struct buf *buf)
 
 #define HAS(in, member) FIELD_HAS(message_in_fields, in, struct message_in, member)
 
-struct publish_state {
-    struct client client;
-    size_t count;
-    struct bytes *items; /* of each message: as commands have it */
-    unsigned *shards;    /* and where it goes */
-    uint64_t *ids;
-    unsigned shard; /* the one at hand */
-};
-_Static_assert(offsetof(struct publish_state, client) == 0, "scripts begin with struct client");
 
 static enum err refuse_message(struct script *s, size_t at, const char *member, const char *code, const char *why)
 {

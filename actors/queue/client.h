@@ -141,6 +141,21 @@ struct client {
     uint64_t at; /* where a list goes on */
 };
 
+/* Those of some scripts begin with it. */
+struct publish_state {
+    struct client client;
+    size_t count;
+    struct bytes *items; /* of each message: as commands have it */
+    unsigned *shards;    /* and where it goes */
+    uint64_t *ids;
+    unsigned shard; /* the one at hand */
+};
+struct group_list {
+    struct client client;
+    struct group_out *groups;
+    size_t len;
+};
+
 extern const struct step put_topic_steps[], get_topic_steps[], delete_topic_steps[], publish_steps[],
     publish_raw_steps[], browse_steps[], message_steps[], groups_steps[], group_steps[], delete_group_steps[],
     receive_steps[], ack_steps[], nack_steps[], extend_steps[], dead_steps[], redrive_steps[], purge_steps[],

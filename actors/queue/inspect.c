@@ -1,4 +1,6 @@
 /* Looking: topics, groups, messages, dead letters. */
+#include <stdlib.h>
+
 #include "actors/queue/client.h"
 #include "node/limits.h"
 
@@ -264,12 +266,6 @@ static enum err add_group(struct script *s, uint64_t tid, uint32_t gid, const st
     }
     return OK;
 }
-
-struct group_list {
-    struct client client;
-    struct group_out *groups;
-    size_t len;
-};
 
 static enum err groups_look(struct script *s)
 {

@@ -25,9 +25,11 @@ bool message_id_parse(struct bytes text, unsigned *out_partition, uint64_t *out_
     return true;
 }
 
+enum { WHEN_BYTES = 24 };
+
 static void add_time(struct buf *out, const char *name, int64_t ms)
 {
-    char text[WHEN_TEXT_BYTES];
+    char text[WHEN_BYTES];
     buf_add_char(out, ',');
     buf_add_char(out, '"');
     buf_add_str(out, name);

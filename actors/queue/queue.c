@@ -77,7 +77,7 @@ const struct field message_in_fields[] = {MESSAGE_FIELDS(FIELD_REQUIRED, 0),
                                           FIELDS_END};
 const struct field publish_in_fields[] = {
     FIELD_STRING(1, publish_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
-    FIELD_OBJECTS(2, publish_in, messages, message_in_fields, message_in, 1, LIMIT_BATCH, FIELD_REQUIRED), FIELDS_END};
+    FIELD_OBJECTS(2, publish_in, messages, message_in_fields, struct message_in, 1, LIMIT_BATCH, FIELD_REQUIRED), FIELDS_END};
 const struct field raw_in_fields[] = {
     FIELD_STRING(1, raw_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
     FIELD_BLOB(2, raw_in, body, LIMIT_MESSAGE_BYTES),
@@ -104,7 +104,7 @@ const struct field message_out_fields[] = {
     FIELD_STRING(7, message_out, receipt, 0, 0, 0),  FIELD_TIME(8, message_out, published_at, 0),
     FIELD_INT(9, message_out, priority, 0, UINT32_MAX, 0), FIELD_TIME(10, message_out, expires_at, 0), FIELDS_END};
 const struct field messages_out_fields[] = {
-    FIELD_OBJECTS(1, messages_out, messages, message_out_fields, message_out, 0, LIMIT_RECEIVE, 0), FIELDS_END};
+    FIELD_OBJECTS(1, messages_out, messages, message_out_fields, struct message_out, 0, LIMIT_RECEIVE, 0), FIELDS_END};
 
 #define SETTLE_FIELDS                                                                                   \
     FIELD_STRING(1, settle_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),                                \
@@ -161,10 +161,10 @@ static const struct op ops[] = {
     {QUEUE_DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete", METHOD_DELETE, TOPIC,
      "Delete a topic with all that is in it", IN(topic_in_fields, topic_in), STATE, .steps = delete_topic_steps},
     {QUEUE_PUBLISH, OP_SCRIPT, 0, ROLE_USER, 201, "publish", METHOD_POST, TOPIC "/messages",
-     "Publish messages, all or none", IN(publish_in_fields, publish_in), STATE, .out = ids_out_fields,
+     "Publish messages, all or none", IN(publish_in_fields, publish_in), .state_size = sizeof(struct publish_state), .out = ids_out_fields,
      .steps = publish_steps, .body_max = LIMIT_PUBLISH_BYTES},
     {QUEUE_PUBLISH_RAW, OP_SCRIPT, OP_RAW, ROLE_USER, 201, "publish_raw", METHOD_POST, TOPIC "/messages/raw",
-     "Publish the body as one message", IN(raw_in_fields, raw_in), STATE, .out = ids_out_fields,
+     "Publish the body as one message", IN(raw_in_fields, raw_in), .state_size = sizeof(struct publish_state), .out = ids_out_fields,
      .steps = publish_raw_steps, .body_max = LIMIT_MESSAGE_BYTES},
     {QUEUE_BROWSE, OP_SCRIPT, 0, ROLE_USER, 200, "browse", METHOD_GET, TOPIC "/messages",
      "Look at kept messages without taking them", IN(browse_in_fields, browse_in), STATE, .out = message_out_fields,
@@ -172,9 +172,9 @@ static const struct op ops[] = {
     {QUEUE_MESSAGE, OP_SCRIPT, 0, ROLE_USER, 200, "message", METHOD_GET, TOPIC "/messages/{id}", "One kept message",
      IN(message_id_fields, message_id_in), STATE, .out = message_out_fields, .steps = message_steps},
     {QUEUE_GROUPS, OP_SCRIPT, 0, ROLE_USER, 200, "groups", METHOD_GET, TOPIC "/groups", "The groups of a topic",
-     IN(topic_in_fields, topic_in), STATE, .out = group_out_fields, .steps = groups_steps},
+     IN(topic_in_fields, topic_in), .state_size = sizeof(struct group_list), .out = group_out_fields, .steps = groups_steps},
     {QUEUE_GROUP, OP_SCRIPT, 0, ROLE_USER, 200, "group", METHOD_GET, GROUP, "A group: its numbers",
-     IN(group_in_fields, group_in), STATE, .out = group_out_fields, .steps = group_steps},
+     IN(group_in_fields, group_in), .state_size = sizeof(struct group_list), .out = group_out_fields, .steps = group_steps},
     {QUEUE_GROUP_DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete_group", METHOD_DELETE, GROUP, "Delete a group",
      IN(group_in_fields, group_in), STATE, .steps = delete_group_steps},
     {QUEUE_RECEIVE, OP_SCRIPT, 0, ROLE_USER, 200, "receive", METHOD_POST, GROUP "/receive",

@@ -67,7 +67,7 @@ struct settle_one {
     uint32_t gid, reserved;
     uint64_t smallest, id, number;
 };
-enum settled { SETTLED_GONE, SETTLED_OK };
+enum settle_result { SETTLED_GONE, SETTLED_OK };
 
 enum err publish_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);

@@ -73,7 +73,7 @@ static enum err settle_entry(struct queue *queue, struct group *group, const str
 
 /* A lease that is over counts until the message is taken back: nobody else has it yet. */
 static enum err settle_one(struct queue *queue, const struct settle_ask *ask, struct bytes name,
-                           const struct settle_one *one, struct open_delivery *open, enum settled *out)
+                           const struct settle_one *one, struct open_delivery *open, enum settle_result *out)
 {
     struct group *group;
     *out = SETTLED_GONE;
@@ -109,7 +109,7 @@ static enum err settle(struct queue *queue, const struct caller *caller, struct 
     struct bytes rest = bytes_of(name.ptr + name.len, item.len - sizeof ask - name.len);
     for (; rest.len > 0; rest = bytes_of(rest.ptr + sizeof(struct settle_one), rest.len - sizeof(struct settle_one))) {
         struct settle_one one;
-        enum settled settled;
+        enum settle_result settled;
         memcpy(&one, rest.ptr, sizeof one);
         TRY(settle_one(queue, &ask, name, &one, &open, &settled));
         buf_add_char(out, (char)settled);
