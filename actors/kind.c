@@ -103,11 +103,11 @@ enum err turn_check_version(const struct turn *turn, uint64_t version)
     return turn->if_match == 0 || turn->if_match == version ? OK : ERR_PRECONDITION_FAILED;
 }
 
-void turn_touch(struct turn *turn, struct id account)
+void turn_touch(struct turn *turn, struct id id)
 {
     size_t len = turn->touched.len;
-    if (len < sizeof account || memcmp(turn->touched.ptr + len - sizeof account, account.b, sizeof account) != 0) {
-        buf_add_bytes(&turn->touched, id_bytes(&account));
+    if (len < sizeof id || memcmp(turn->touched.ptr + len - sizeof id, id.b, sizeof id) != 0) {
+        buf_add_bytes(&turn->touched, id_bytes(&id));
     }
 }
 

@@ -44,7 +44,7 @@ struct op {
     const struct step *steps;
     /* OP_STREAM: appends Server-Sent Events behind the cursor, about room bytes at most, and moves it; nothing
      * appended: nothing is new. The first call has *cursor == STREAM_BEGIN. Asked again after each commit with a
-     * NOTICE_EVENTS for the caller's account. */
+     * turn_touch of the caller's account. */
     enum err (*stream)(struct look *look, const void *in, uint64_t *cursor, size_t room, struct buf *out);
 };
 #define STREAM_BEGIN UINT64_MAX

@@ -67,7 +67,7 @@ int echo_main(int argc, char **argv)
         return 2;
     }
     struct echo *echo = mem_zalloc(sizeof *echo);
-    struct http_handler handler = {on_request, on_bad, on_gone, NULL, echo};
+    struct http_handler handler = {on_request, on_bad, on_gone, NULL, NULL, echo};
     struct log *log = log_new(NULL, LOG_WARN, clock_system());
     unsigned port = 0;
     for (uint64_t i = 0; i < body; i++) {

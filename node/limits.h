@@ -20,9 +20,15 @@
 #define LIMIT_HELD_EACH (64 * 1024)          /* those that take more than so much are closed */
 
 /* The request path. */
-#define LIMIT_COMMIT_MS 8000        /* a command not answered by then: 504 */
-#define LIMIT_READ_MS 1800          /* a read barrier not passed by then: 503 no_quorum */
-#define LIMIT_COMPUTE_MS 30000      /* a hash not computed by then: 504 */
+#define LIMIT_COMMIT_MS 8000                  /* a command not answered by then: 504 */
+#define LIMIT_READ_MS 1800                    /* a read barrier not passed by then: 503 no_quorum */
+#define LIMIT_COMPUTE_MS 30000                /* a hash not computed by then: 504 */
+#define LIMIT_JOINED_ITEMS 256                /* of one joined command; */
+#define LIMIT_JOINED_BYTES (512 * 1024)       /* of its items together, if more than one */
+#define LIMIT_JOINED_ITEM_BYTES (3072 * 1024) /* an item: too_large */
+#define LIMIT_JOINED_FLIGHTS 2                /* joined commands under way, of one actor and operation on a worker */
+#define LIMIT_JOINED_WAITING 4096             /* items that wait for them: 503 overloaded */
+#define LIMIT_RUNG 256              /* scripts that waited and go on in one turn of a worker; the rest: the next */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */
 #define LIMIT_INFLIGHT_ENTRIES 4096 /* proposed, not applied, a partition: they wait in mailboxes */
@@ -30,10 +36,11 @@
 #define LIMIT_ACTOR_IDLE_MS 60000   /* an actor without work is passivated */
 
 /* Replicated state. */
-#define LIMIT_KEY_BYTES 511            /* LMDB's own bound */
-#define LIMIT_ACTOR_KEY_BYTES 256      /* the key of an actor */
-#define LIMIT_CLOCK_SKEW_MS 250        /* between the clocks of a majority */
-#define LIMIT_REQUEST_WINDOW_MS 120000 /* request ids are remembered this long, older ones refused */
+#define LIMIT_KEY_BYTES 511               /* LMDB's own bound */
+#define LIMIT_COMMAND_BYTES (3200 * 1024) /* in the log: holds an item, a body, and what is around them */
+#define LIMIT_ACTOR_KEY_BYTES 256         /* the key of an actor */
+#define LIMIT_CLOCK_SKEW_MS 250           /* between the clocks of a majority */
+#define LIMIT_REQUEST_WINDOW_MS 120000    /* request ids are remembered this long, older ones refused */
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255

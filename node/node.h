@@ -22,6 +22,7 @@ struct balance;
 struct computes;
 struct damage;
 struct forwards;
+struct gathers;
 struct guard;
 struct hashers;
 struct keyring;
@@ -35,6 +36,8 @@ struct streams;
 struct router;
 struct metrics;
 struct token_cache;
+struct watch_marks;
+struct watches;
 struct request;
 
 enum { SPARE_REQUESTS = 64 };
@@ -61,6 +64,10 @@ struct node_worker {
     struct peer_net peers;
     struct forwards *forwards;
     struct computes *computes;
+    struct gathers *gathers; /* of commands that are joined */
+    struct watches *watches;
+    struct list rung; /* calls whose wait is over */
+    bool draining;    /* nothing is to be waited for any more */
     struct streams *streams;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
@@ -101,6 +108,7 @@ struct node {
 
     struct hashers *hashers; /* processes that hash passwords; its own lock */
     struct stream_hub *stream_hub;
+    struct watch_marks *watch_marks;
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */

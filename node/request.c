@@ -657,6 +657,14 @@ static void on_gone(void *ctx, struct http_conn *conn)
     }
 }
 
+/* Who polls and goes would get what others could have. */
+static bool on_left(void *ctx, struct http_conn *conn)
+{
+    struct request *request = http_conn_data(conn);
+    (void)ctx;
+    return request != NULL && call_leave(&request->call);
+}
+
 static void on_taken(void *ctx, struct http_conn *conn)
 {
     struct request *request = http_conn_data(conn);
@@ -666,5 +674,5 @@ static void on_taken(void *ctx, struct http_conn *conn)
 
 struct http_handler request_handler(struct node_worker *worker)
 {
-    return (struct http_handler){on_request, on_bad, on_gone, on_taken, worker};
+    return (struct http_handler){on_request, on_bad, on_gone, on_left, on_taken, worker};
 }
