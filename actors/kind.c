@@ -11,7 +11,13 @@
 
 const char *const role_names[] = {"", "user", "admin", NULL};
 
-const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, NULL};
+#ifdef TEST_KIND /* one more, in a binary for tests alone (tests/waits) */
+extern const struct kind TEST_KIND;
+#define TEST_KINDS &TEST_KIND,
+#else
+#define TEST_KINDS
+#endif
+const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, TEST_KINDS NULL};
 
 const struct kind *kind_find(uint8_t id)
 {
