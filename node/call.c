@@ -168,6 +168,16 @@ static bool begin_waiting_to_read(struct call *call)
     return all_fresh(call) && (list_remove(&call->waiting), call->reading = false, true);
 }
 
+/* Where the partition is led the entry is committed; here that would be heard of with the next heartbeat. An answer to
+ * any question says it. */
+static void hear_of_commit(struct call *call)
+{
+    const struct partition *partition = &call->worker->node->partitions[call->read_first];
+    if (atomic_load_explicit(&partition->commit, memory_order_relaxed) < call->read_index) {
+        (void)forward_ask(call->worker, call->read_first);
+    }
+}
+
 /* Samples how far the read must see; it may run when that much is applied here. */
 static bool begin_read(struct call *call, unsigned first, unsigned last)
 {
@@ -175,7 +185,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
     call->read_first = first;
     call->read_last = last;
     if (call->read_index != 0) {
-        return all_fresh(call) || begin_waiting_to_read(call);
+        return all_fresh(call) || (hear_of_commit(call), begin_waiting_to_read(call));
     }
     if (call->local) {
         return true; /* this replica as it is */

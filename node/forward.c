@@ -448,6 +448,11 @@ static void add_index(struct buf *out, const struct partition *partition, uint64
     add_number(out, index, 8);
 }
 
+void forward_add_index(struct buf *out, const struct partition *partition, uint64_t commit)
+{
+    add_index(out, partition, 0, atomic_load_explicit(&partition->term, memory_order_relaxed), commit);
+}
+
 void forward_on_ask(struct node_worker *worker, const struct link_hello *from, struct bytes body)
 {
     struct node *node = worker->node;

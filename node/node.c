@@ -22,6 +22,7 @@
 #include "node/directory.h"
 #include "node/forward.h"
 #include "node/guard.h"
+#include "node/hints.h"
 #include "node/identity.h"
 #include "node/install.h"
 #include "node/joiner.h"
@@ -466,6 +467,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     atomic_init(&node->commit_seq, 1);
     node->stream_hub = stream_hub_new();
     node->watch_marks = watch_marks_new();
+    node->hints = hints_new();
     node->guard = guard_new();
     node->skew = skew_new();
     node->keyring = keyring_new();
@@ -579,6 +581,7 @@ static void free_node(struct node *node)
     balance_free(node->balance);
     stream_hub_free(node->stream_hub);
     watch_marks_free(node->watch_marks);
+    hints_free(node->hints);
     guard_free(node->guard);
     skew_free(node->skew);
     keyring_free(node->keyring);

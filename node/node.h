@@ -24,6 +24,7 @@ struct damage;
 struct forwards;
 struct gathers;
 struct guard;
+struct hints;
 struct hashers;
 struct keyring;
 struct partition;
@@ -67,7 +68,8 @@ struct node_worker {
     struct gathers *gathers; /* of commands that are joined */
     struct watches *watches;
     struct list rung; /* calls whose wait is over */
-    bool draining;    /* nothing is to be waited for any more */
+    int64_t hints_said_ms;
+    bool draining; /* nothing is to be waited for any more */
     struct streams *streams;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
@@ -109,6 +111,7 @@ struct node {
     struct hashers *hashers; /* processes that hash passwords; its own lock */
     struct stream_hub *stream_hub;
     struct watch_marks *watch_marks;
+    struct hints *hints;       /* who is told of commits; its own lock */
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */

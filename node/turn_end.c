@@ -4,6 +4,7 @@
 #include "node/call.h"
 #include "node/flow.h"
 #include "node/forward.h"
+#include "node/hints.h"
 #include "node/partition.h"
 #include "node/streams.h"
 #include "node/turn_log.h"
@@ -38,6 +39,7 @@ static void turn_end(struct worker *base, struct turn_hook *hook)
         state_writer_submit(worker->node->state_writer, &batches);
     }
     turn_log_flush(worker);
+    hints_turn_end(worker);
     forward_turn_end(worker);
     peer_net_flush(&worker->peers);
     if (worker->reader_seq != 0) {
@@ -62,6 +64,7 @@ static void on_tick(struct timer *timer)
     }
     worker->beat = beat;
     forward_tick(worker);
+    watches_tick(worker);
     worker_timer(&worker->worker, &worker->tick, TICK_MS);
 }
 

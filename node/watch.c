@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "node/base/map.h"
+#include "node/hints.h"
 
 enum { HASHES = 4096, WORDS = HASHES / 64 };
 
@@ -142,6 +143,14 @@ void watch_add(struct node_worker *worker, struct watch *watch)
     set_count(watches, watch->hash, 1);
     /* What is committed from here on rings; what was committed before is seen by who looks after this. */
     atomic_thread_fence(memory_order_seq_cst);
+    hints_want(worker);
+}
+
+void watches_tick(struct node_worker *worker)
+{
+    if (worker->watches->len > 0) {
+        hints_want(worker);
+    }
 }
 
 void watch_remove(struct node_worker *worker, struct watch *watch)

@@ -28,6 +28,8 @@ void watch_remove(struct node_worker *worker, struct watch *watch);
 /* ---- of a worker ---- */
 struct watches *watches_new(void);
 void watches_free(struct watches *watches);
+/* Every 10 to 20 ms: as long as anything is watched, the other nodes are told so. */
+void watches_tick(struct node_worker *worker);
 /* At the end of a turn: rings. */
 void watches_turn_end(struct node_worker *worker);
 

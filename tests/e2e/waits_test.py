@@ -93,6 +93,15 @@ class Waits(unittest.TestCase):
             count += 1
         return statistics.median(out)
 
+    def adding(self, client, tally, rounds):
+        out = []
+        for _ in range(rounds):
+            time.sleep(0.02 * SLOW)
+            begun = time.monotonic()
+            self.good(self.add(client, tally))
+            out.append((time.monotonic() - begun) * 1000)
+        return statistics.median(out)
+
     def test_one_node(self):
         node = Node("--partitions", "4", "--workers", "2")
         self.addCleanup(node.close)
@@ -156,6 +165,8 @@ class Waits(unittest.TestCase):
             self.assertLess(len({a["index"] for a in answers}), len(answers))
             for p in range(1, 5):
                 print("three nodes, partition %d: rung after %s ms" % (p, ["%.2f" % self.latencies(clients[0], c, tally_id(p), 15) for c in clients[1:]]))
+            for p in range(1, 5):
+                print("three nodes, partition %d: added and applied in %s ms" % (p, ["%.2f" % self.adding(c, tally_id(p), 15) for c in clients]))
             # A large item from every node, and again when one that was away comes back.
             size, big = 2200 * 1024, [tally_id(p) for p in range(1, 5)]
             for one in big:
