@@ -2,12 +2,11 @@
 
 #include <stdlib.h>
 
-#include "actors/facades/facade.h"
 #include "node/command.h"
 #include "node/compute.h"
 #include "node/damage.h"
 #include "node/forward.h"
-#include "node/guard.h"
+#include "node/signing.h"
 #include "node/watch.h"
 
 struct script_watch {
@@ -558,40 +557,6 @@ static void service_random(struct script *script, void *to, size_t len)
     random_fill(&call_of(script)->worker->worker.random, to, len);
 }
 
-static enum err service_sign(struct script *script, struct id account, struct id session, enum role role,
-                             int64_t stamp_ms, struct buf *out)
-{
-    struct node_worker *worker = call_of(script)->worker;
-    int64_t now_ms = clock_wall_ms(worker->node->clock);
-    struct claims claims = {account, session,
-                            id_make(stamp_ms, id_partition(account), random_u64(&worker->worker.random)), role,
-                            now_ms / 1000 + LIMIT_ACCESS_TOKEN_S};
-    return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
-}
-
-static int64_t service_stamp(struct script *script, struct id account)
-{
-    struct node *node = call_of(script)->worker->node;
-    int64_t now_ms = clock_wall_ms(node->clock), cutoff = guard_cutoff_ms(node->guard, account);
-    return now_ms > cutoff ? now_ms : cutoff + 1;
-}
-
-static enum err service_sign_foreign(struct script *script, const struct foreign_claims *foreign, struct buf *out)
-{
-    struct node_worker *worker = call_of(script)->worker;
-    int64_t now_ms = clock_wall_ms(worker->node->clock);
-    /* A revocation is kept for a token's lifetime: one from before it must not end later. A stamp may be ahead of now.
-     */
-    int64_t from_s = (foreign->stamp_ms < now_ms ? foreign->stamp_ms : now_ms) / 1000;
-    struct claims claims = {
-        .account = foreign->account,
-        .jti = id_make(foreign->stamp_ms, id_partition(foreign->account), random_u64(&worker->worker.random)),
-        .role = ROLE_USER,
-        .expires_s = from_s + foreign->lifetime_s,
-        .facade = foreign->facade};
-    return token_sign_foreign(worker->node->keyring, &claims, foreign->more, from_s, out);
-}
-
 static void service_audit(struct script *script, const char *action, struct bytes user, struct bytes detail)
 {
     struct call *call = call_of(script);
@@ -608,7 +573,7 @@ static void service_audit(struct script *script, const char *action, struct byte
 
 static const struct script_services services = {
     service_rows,  service_read,  service_command,      service_password, service_random,
-    service_sign,  service_audit, LIMIT_ACCESS_TOKEN_S, service_stamp,    service_sign_foreign,
+    signing_sign,  service_audit, LIMIT_ACCESS_TOKEN_S, signing_stamp,    signing_sign_foreign,
     service_watch, service_wait,  service_applied,      service_join};
 
 /* ---- scripts ---- */
