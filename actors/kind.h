@@ -76,6 +76,8 @@ struct kind {
     /* Rows of the partition were lost to damage: makes the rest fit together again, so that check holds
      * and no reducer meets half of something. `belfry recover` calls it. NULL: any rows fit. */
     enum err (*mend)(struct rows *rows);
+    /* Appends lines for /metrics (Prometheus' text format) about what this replica holds. NULL: none. */
+    void (*metrics)(struct look *look, struct buf *out);
 };
 
 /* Work that must be taken up again when whoever began it died: looked for on the partition's

@@ -156,6 +156,7 @@
 #define LIMIT_DELIVERIES_EACH 1024                    /* in one command */
 #define LIMIT_RECLAIM_STEP 100                        /* erased beyond what is needed when a topic is full */
 #define LIMIT_RING_MOVES 1000                         /* messages moved or erased in one command */
+#define LIMIT_METRICS_ROWS 2000                       /* topics and groups shown in /metrics: the first by name */
 #define LIMIT_REDRIVE 100000                          /* in one request */
 
 /* Storage. */

@@ -162,6 +162,11 @@ extern const struct step put_topic_steps[], get_topic_steps[], delete_topic_step
     seek_steps[], ring_steps[];
 enum err list_topics_query(struct look *look, const void *in, struct reply *reply);
 
+void queue_metrics(struct look *look, struct buf *out);
+/* When the oldest message that the group is not through with became available; 0: there is none. */
+enum err group_oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
+                         const struct topic_state *topic, int64_t *out) MUST_USE;
+
 /* The steps every script begins with: the topic's settings are in the client's state, or ERR_NOT_FOUND. */
 enum err client_find(struct script *s);
 enum err client_find_fresh(struct script *s); /* behind a barrier */

@@ -210,8 +210,7 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
 #undef OUT
 #define OUT(member, value) FIELD_SET(group_out_fields, out, struct group_out, member, value)
 
-/* When the oldest message that the group is not through with became available; 0: there is none. */
-static enum err oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
+enum err group_oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
                           const struct topic_state *topic, int64_t *out)
 {
     static const enum group_row kinds_of[] = {ROW_DELIVERY, ROW_PENDING};
@@ -244,7 +243,7 @@ static enum err add_group(struct script *s, uint64_t tid, uint32_t gid, const st
     int64_t oldest;
     TRY(group_find(shard_rows(s), tid, gid, &g, &name));
     OUT(group, arena_copy(s->arena, name));
-    TRY(oldest_at(shard_rows(s), tid, gid, &g, topic, &oldest));
+    TRY(group_oldest_at(shard_rows(s), tid, gid, &g, topic, &oldest));
     OUT(depth, out->depth + (int64_t)(topic->available - g.passed + g.ready + g.parked));
     OUT(in_flight, out->in_flight + (int64_t)g.in_flight);
     OUT(waiting, out->waiting + (int64_t)g.waiting);

@@ -222,4 +222,5 @@ const struct kind queue_kind = {.id = KIND_QUEUE,
                                 .alarms = alarms,
                                 .forget = queue_forget,
                                 .check = queue_check,
-                                .mend = queue_mend};
+                                .mend = queue_mend,
+                                .metrics = queue_metrics};
