@@ -433,7 +433,7 @@ static enum err receive_waited(struct script *s)
 {
     struct client *st = s->state;
     st->tries++;
-    script_goto(s, s->rung ? RECEIVE_LOOK : RECEIVE_ANSWER);
+    script_goto(s, s->rung && !s->draining ? RECEIVE_LOOK : RECEIVE_ANSWER);
     return OK;
 }
 
