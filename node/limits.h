@@ -157,6 +157,8 @@
 #define LIMIT_RECLAIM_STEP 100                        /* erased beyond what is needed when a topic is full */
 #define LIMIT_RING_MOVES 1000                         /* messages moved or erased in one command */
 #define LIMIT_METRICS_ROWS 2000                       /* topics and groups shown in /metrics: the first by name */
+#define LIMIT_CREDIT_USUAL 10                         /* messages on their way to a subscriber */
+#define LIMIT_CREDIT_TRIES 100
 #define LIMIT_REDRIVE 100000                          /* in one request */
 
 /* Storage. */

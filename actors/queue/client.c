@@ -312,32 +312,52 @@ static enum err receive_begin(struct script *s)
     return OK;
 }
 
-/* Is there anything to get, as far as this replica knows? A group that is not there is to be made. */
+/* The group, as this replica knows it. ERR_NOT_FOUND. */
+static enum err look_at_group(struct script *s, unsigned shard, struct bytes topic, struct bytes group,
+                              uint64_t *out_tid, uint32_t *out_gid, struct topic_state *out_topic,
+                              struct group_state *out)
+{
+    struct rows *rows = script_rows(s, client_partition(s, shard));
+    struct topic settings;
+    struct bytes name;
+    TRY(topic_find(rows, topic, &settings));
+    *out_tid = (uint64_t)settings.tid;
+    TRY(topic_state_find(rows, *out_tid, out_topic, &name));
+    TRY(group_find_gid(rows, *out_tid, group, out_gid));
+    return group_find(rows, *out_tid, *out_gid, out, &name);
+}
+
+enum err client_may_have(struct script *s, unsigned shard, struct bytes topic, struct bytes group, bool *out)
+{
+    struct topic_state state;
+    struct group_state found;
+    uint64_t tid;
+    uint32_t gid;
+    enum err err = look_at_group(s, shard, topic, group, &tid, &gid, &state, &found);
+    *out = err != OK || (found.paused_until <= s->now_ms && (found.ready > 0 || found.passed < state.available));
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+enum err client_flying(struct script *s, unsigned shard, struct bytes topic, struct bytes group, uint64_t consumer,
+                       uint64_t *out)
+{
+    struct topic_state state;
+    struct group_state found;
+    uint64_t tid;
+    uint32_t gid;
+    enum err err = look_at_group(s, shard, topic, group, &tid, &gid, &state, &found);
+    *out = 0;
+    if (err == OK) {
+        err = consumer_flying(script_rows(s, client_partition(s, shard)), tid, gid, consumer, out);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err may_have(struct script *s, bool *out)
 {
     const struct receive_in *in = s->in;
     const struct client *st = s->state;
-    struct rows *rows = script_rows(s, client_partition(s, st->shard));
-    struct topic topic;
-    struct topic_state state;
-    struct group_state group;
-    struct bytes name;
-    uint32_t gid;
-    *out = true;
-    enum err err = topic_find(rows, in->topic, &topic);
-    if (err == OK) {
-        err = topic_state_find(rows, (uint64_t)topic.tid, &state, &name);
-    }
-    if (err == OK) {
-        err = group_find_gid(rows, (uint64_t)topic.tid, in->group, &gid);
-    }
-    if (err == OK) {
-        err = group_find(rows, (uint64_t)topic.tid, gid, &group, &name);
-    }
-    if (err == OK) {
-        *out = group.paused_until <= s->now_ms && (group.ready > 0 || group.passed < state.available);
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return client_may_have(s, st->shard, in->topic, in->group, out);
 }
 
 /* Commands that would find nothing are not made; but who says so must know. */
@@ -394,7 +414,8 @@ static enum err receive_deliver(struct script *s)
 {
     const struct client *st = s->state;
     struct rows *rows = script_rows(s, client_partition(s, st->shard));
-    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), &s->reply->body));
+    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), DELIVER_LIST,
+                       &s->reply->body));
     script_goto(s, RECEIVE_ANSWER);
     return OK;
 }

@@ -97,6 +97,11 @@ const struct field receive_in_fields[] = {FIELD_STRING(1, receive_in, topic, 1, 
                                           FIELD_INT(4, receive_in, wait_ms, 0, LIMIT_WAIT_MS, 0),
                                           FIELD_INT(5, receive_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0),
                                           FIELDS_END};
+const struct field subscribe_in_fields[] = {
+    FIELD_STRING(1, subscribe_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
+    FIELD_STRING(2, subscribe_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
+    FIELD_INT(3, subscribe_in, credit, 1, LIMIT_RECEIVE, FIELD_QUERY),
+    FIELD_INT(4, subscribe_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, FIELD_QUERY), FIELDS_END};
 const struct field message_out_fields[] = {
     FIELD_STRING(1, message_out, id, 0, 0, 0),       FIELD_STRING(2, message_out, body, 0, 0, FIELD_TEXT),
     FIELD_ENUM(3, message_out, encoding, encodings, 0), FIELD_STRING(4, message_out, key, 0, 0, 0),
@@ -196,6 +201,9 @@ static const struct op ops[] = {
      IN(group_in_fields, group_in), STATE, .out = dead_done_fields, .steps = purge_steps},
     {QUEUE_SEEK, OP_SCRIPT, 0, ROLE_USER, 204, "seek", METHOD_POST, GROUP "/seek", "A group begins anew somewhere",
      IN(seek_in_fields, seek_in), STATE, .steps = seek_steps},
+    {QUEUE_SUBSCRIBE, OP_STREAM, 0, ROLE_USER, 200, "subscribe", METHOD_GET, GROUP "/stream",
+     "Messages as they come (text/event-stream)", IN(subscribe_in_fields, subscribe_in), STATE,
+     .steps = subscribe_steps, .watches = subscribe_watches},
     {QUEUE_RING, OP_SCRIPT, .name = "ring", .steps = ring_steps},
     {QUEUE_DO_PUT, OP_COMMAND, .name = "do_put", IN(put_topic_fields, put_topic), .out = topic_fields,
      .reduce = put_topic_reduce},

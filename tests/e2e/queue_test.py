@@ -1,9 +1,11 @@
 """The queue on one node: topics, publishing, receiving, settling, dead letters, looking, refusals."""
 import base64
+import json
+import socket
 import threading
 import time
 
-from belfry import NodeTest, main
+from belfry import SLOW, NodeTest, main
 
 
 class Queue:
@@ -164,6 +166,56 @@ class Waiting(QueueTest):
         self.assertEqual(queue.settle("extend", first, visibility_ms=60000), ["ok"])
         self.assertEqual(queue.take(wait_ms=900), [])
         self.assertEqual(queue.settle("ack", first), ["ok"])
+
+
+class Subscribing(QueueTest):
+    def subscribe(self, queue, query="", token=None):
+        s = socket.create_connection(("127.0.0.1", self.node.port), timeout=20 * SLOW)
+        self.addCleanup(s.close)
+        s.sendall(("GET %s/groups/g/stream%s HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n" % (queue.path, query, token or self.owner.token)).encode())
+        return s.makefile("rb")
+
+    def events(self, stream, count):
+        found = []
+        while len(found) < count:
+            line = stream.readline()
+            self.assertTrue(line, "the stream ended")
+            if line.startswith(b"data: "):
+                found.append(json.loads(line[6:]))
+        return found
+
+    def test_messages_come_as_far_as_there_is_credit(self):
+        queue = self.queue()
+        queue.publish("a")
+        stream = self.subscribe(queue, "?credit=2")
+        first = self.events(stream, 1)
+        queue.publish("b", "c", "d")
+        second = self.events(stream, 1)
+        self.assertEqual(bodies(first + second), ["a", "b"])
+        time.sleep(0.2)
+        self.assertEqual(queue.group()["in_flight"], 2)
+        self.assertEqual(queue.settle("ack", first), ["ok"])
+        third = self.events(stream, 1)
+        self.assertEqual(bodies(third), ["c"])
+        self.assertEqual(queue.settle("ack", second + third), ["ok", "ok"])
+        self.assertEqual(bodies(self.events(stream, 1)), ["d"])
+
+    def test_what_is_refused(self):
+        queue = self.queue()
+        stranger = self.node.signup("listener%d" % self.number)
+        self.assertEqual(stranger.get(queue.path + "/groups/g/stream").status, 403)
+        self.assertEqual(self.owner.get("/v1/topics/none/groups/g/stream").status, 404)
+        self.assertEqual(self.owner.get(queue.path + "/groups/g/stream?credit=0").status, 422)
+        self.assertEqual(self.owner.request("HEAD", queue.path + "/groups/g/stream").status, 200)
+
+    def test_a_deleted_topic_ends_it(self):
+        queue = self.queue()
+        stream = self.subscribe(queue)
+        queue.publish("a")
+        self.events(stream, 1)
+        self.owner.delete(queue.path)
+        rest = stream.read()
+        self.assertIn(b"event: stream.end", rest)
 
 
 class Order(QueueTest):
