@@ -94,7 +94,6 @@ static struct bytes keep(struct script *s, struct buf *buf)
 
 #define HAS(in, member) FIELD_HAS(message_in_fields, in, struct message_in, member)
 
-
 static enum err refuse_message(struct script *s, size_t at, const char *member, const char *code, const char *why)
 {
     struct buf pointer = {0};
@@ -184,11 +183,11 @@ static enum err publish_encode(struct script *s)
 }
 
 #define RAW_HAS(member) FIELD_HAS(raw_in_fields, in, struct raw_in, member)
-#define RAW_COPY(member)                                                                     \
-    do {                                                                                     \
-        if (RAW_HAS(member)) {                                                               \
-            FIELD_SET(message_in_fields, &message, struct message_in, member, in->member);   \
-        }                                                                                    \
+#define RAW_COPY(member)                                                                   \
+    do {                                                                                   \
+        if (RAW_HAS(member)) {                                                             \
+            FIELD_SET(message_in_fields, &message, struct message_in, member, in->member); \
+        }                                                                                  \
     } while (0)
 
 static enum err publish_raw_encode(struct script *s)
@@ -272,18 +271,12 @@ static enum err publish_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step publish_steps[] = {{"find", client_find, false},
-                                     {"encode", publish_encode, false},
-                                     {"send", publish_send, false},
-                                     {"sent", publish_sent, false},
-                                     {"answer", publish_answer, false},
-                                     {0}};
-const struct step publish_raw_steps[] = {{"find", client_find, false},
-                                         {"encode", publish_raw_encode, false},
-                                         {"send", publish_send, false},
-                                         {"sent", publish_sent, false},
-                                         {"answer", publish_answer, false},
-                                         {0}};
+const struct step publish_steps[] = {{"find", client_find, false},      {"encode", publish_encode, false},
+                                     {"send", publish_send, false},     {"sent", publish_sent, false},
+                                     {"answer", publish_answer, false}, {0}};
+const struct step publish_raw_steps[] = {{"find", client_find, false},      {"encode", publish_raw_encode, false},
+                                         {"send", publish_send, false},     {"sent", publish_sent, false},
+                                         {"answer", publish_answer, false}, {0}};
 
 /* ---- receive ---- */
 
@@ -414,8 +407,7 @@ static enum err receive_deliver(struct script *s)
 {
     const struct client *st = s->state;
     struct rows *rows = script_rows(s, client_partition(s, st->shard));
-    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), DELIVER_LIST,
-                       &s->reply->body));
+    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), DELIVER_LIST, &s->reply->body));
     script_goto(s, RECEIVE_ANSWER);
     return OK;
 }
@@ -458,18 +450,12 @@ static enum err receive_waited(struct script *s)
     return OK;
 }
 
-const struct step receive_steps[] = {{"find", client_find, false},
-                                     {"begin", receive_begin, false},
-                                     {"look", receive_look, false},
-                                     {"look_again", receive_look_again, false},
-                                     {"ask", receive_ask, false},
-                                     {"got", receive_got, false},
-                                     {"deliver", receive_deliver, false},
-                                     {"next", receive_next, false},
-                                     {"answer", receive_answer, false},
-                                     {"wait", receive_wait, false},
-                                     {"waited", receive_waited, false},
-                                     {0}};
+const struct step receive_steps[] = {{"find", client_find, false},        {"begin", receive_begin, false},
+                                     {"look", receive_look, false},       {"look_again", receive_look_again, false},
+                                     {"ask", receive_ask, false},         {"got", receive_got, false},
+                                     {"deliver", receive_deliver, false}, {"next", receive_next, false},
+                                     {"answer", receive_answer, false},   {"wait", receive_wait, false},
+                                     {"waited", receive_waited, false},   {0}};
 
 /* ---- ack, nack, extend ---- */
 
@@ -507,8 +493,7 @@ static enum err settle_send(struct script *s, enum settle_verb verb, int64_t ms)
 {
     const struct group_in *in = s->in;
     struct client *st = s->state;
-    struct settle_ask ask = {
-        .verb = (uint32_t)verb, .name_len = (uint32_t)in->group.len, .ms = ms, .priority = -1};
+    struct settle_ask ask = {.verb = (uint32_t)verb, .name_len = (uint32_t)in->group.len, .ms = ms, .priority = -1};
     struct buf item = {0};
     size_t head = sizeof ask + in->group.len;
     for (; st->shard < st->shards && item.len <= head; st->shard += item.len <= head) {
@@ -581,14 +566,13 @@ static enum err settle_answer(struct script *s)
     return script_done(s);
 }
 
-#define SETTLE_STEPS(send)                                                            \
-    {                                                                                 \
-        {"find", client_find, false}, {"begin", settle_begin, false},                 \
-            {"send", send, false}, {"sent", settle_sent, false},                      \
-            {"answer", settle_answer, false},                                         \
-        {                                                                             \
-            0                                                                         \
-        }                                                                             \
+#define SETTLE_STEPS(send)                                                                   \
+    {                                                                                        \
+        {"find", client_find, false}, {"begin", settle_begin, false}, {"send", send, false}, \
+            {"sent", settle_sent, false}, {"answer", settle_answer, false},                  \
+        {                                                                                    \
+            0                                                                                \
+        }                                                                                    \
     }
 const struct step ack_steps[] = SETTLE_STEPS(ack_send);
 const struct step nack_steps[] = SETTLE_STEPS(nack_send);

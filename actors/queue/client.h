@@ -116,9 +116,9 @@ struct list_topics {
     int64_t limit;
     struct bytes cursor;
 };
-extern const struct field topic_in_fields[], group_in_fields[], put_in_fields[], topic_out_fields[],
-    group_out_fields[], message_in_fields[], publish_in_fields[], raw_in_fields[], ids_out_fields[],
-    receive_in_fields[], subscribe_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], nack_in_fields[],
+extern const struct field topic_in_fields[], group_in_fields[], put_in_fields[], topic_out_fields[], group_out_fields[],
+    message_in_fields[], publish_in_fields[], raw_in_fields[], ids_out_fields[], receive_in_fields[],
+    subscribe_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], nack_in_fields[],
     extend_in_fields[], results_out_fields[], browse_in_fields[], message_id_fields[], dead_in_fields[],
     redrive_in_fields[], seek_in_fields[], list_topics_fields[];
 

@@ -33,8 +33,7 @@ enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uin
     return OK;
 }
 
-static struct queue_key lease_key(const struct queue *queue, const struct group *group,
-                                  const struct delivery *delivery)
+static struct queue_key lease_key(const struct queue *queue, const struct group *group, const struct delivery *delivery)
 {
     struct queue_key key = time_key(delivery->next, TIME_LEASE, queue->tid);
     key_u32(&key, group->gid);

@@ -211,7 +211,7 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
 #define OUT(member, value) FIELD_SET(group_out_fields, out, struct group_out, member, value)
 
 enum err group_oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
-                          const struct topic_state *topic, int64_t *out)
+                         const struct topic_state *topic, int64_t *out)
 {
     static const enum group_row kinds_of[] = {ROW_DELIVERY, ROW_PENDING};
     uint64_t number = group->passed < topic->available ? group->cursor : UINT64_MAX;
@@ -314,9 +314,9 @@ static enum err groups_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step groups_steps[] = {{"find", client_find_fresh, false},   {"found", inspect_found, false},
-                                    {"read", inspect_read, false},   {"look", groups_look, false},
-                                    {"answer", groups_answer, false}, {0}};
+const struct step groups_steps[] = {{"find", client_find_fresh, false}, {"found", inspect_found, false},
+                                    {"read", inspect_read, false},      {"look", groups_look, false},
+                                    {"answer", groups_answer, false},   {0}};
 
 static enum err group_look(struct script *s)
 {
@@ -348,9 +348,9 @@ static enum err group_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step group_steps[] = {{"find", client_find_fresh, false},   {"found", inspect_found, false},
-                                   {"read", inspect_read, false},   {"look", group_look, false},
-                                   {"answer", group_answer, false}, {0}};
+const struct step group_steps[] = {{"find", client_find_fresh, false}, {"found", inspect_found, false},
+                                   {"read", inspect_read, false},      {"look", group_look, false},
+                                   {"answer", group_answer, false},    {0}};
 
 /* ---- messages ---- */
 

@@ -124,8 +124,8 @@ enum err client_deliver(struct script *s, struct rows *rows, const struct receiv
     struct delivery delivery;
     bool first = true, events = form == DELIVER_EVENTS;
     TRY(topic_find(rows, st->topic.name, &topic));
-    enum err err = delivery_find(rows, s->arena, (uint64_t)topic.tid, received->gid, received->smallest, received->id,
-                                 &delivery);
+    enum err err =
+        delivery_find(rows, s->arena, (uint64_t)topic.tid, received->gid, received->smallest, received->id, &delivery);
     if (err == ERR_NOT_FOUND) {
         return OK; /* its lease is over already: somebody else gets them */
     }

@@ -86,11 +86,11 @@ static double oldest(const struct row *row, int64_t now_ms)
     return row->oldest_at == 0 || row->oldest_at > now_ms ? 0 : (double)(now_ms - row->oldest_at) / 1000;
 }
 
-#define NUMBER(function, expression)                                   \
-    static double function(const struct row *row, int64_t now_ms)      \
-    {                                                                  \
-        (void)now_ms;                                                  \
-        return (double)(expression);                                   \
+#define NUMBER(function, expression)                              \
+    static double function(const struct row *row, int64_t now_ms) \
+    {                                                             \
+        (void)now_ms;                                             \
+        return (double)(expression);                              \
     }
 NUMBER(in_flight, row->g.in_flight)
 NUMBER(waiting, row->g.waiting)

@@ -60,8 +60,8 @@ struct received {
 enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_EXTEND, SETTLE_BURY };
 struct settle_ask {
     uint32_t verb, name_len;
-    int64_t ms;           /* nack: delay; extend: from now on; -1: the topic's visibility */
-    int64_t priority;     /* nack, bury: a new one; -1: as it was */
+    int64_t ms;       /* nack: delay; extend: from now on; -1: the topic's visibility */
+    int64_t priority; /* nack, bury: a new one; -1: as it was */
 };
 struct settle_one {
     uint32_t gid, reserved;

@@ -89,9 +89,6 @@ static enum err subscribe_deliver(struct script *s)
     return client_deliver(s, script_rows(s, partition), &st->received, partition, DELIVER_EVENTS, &s->reply->body);
 }
 
-const struct step subscribe_steps[] = {{"find", client_find, false},
-                                       {"begin", subscribe_begin, false},
-                                       {"look", subscribe_look, false},
-                                       {"got", subscribe_got, false},
-                                       {"deliver", subscribe_deliver, false},
-                                       {0}};
+const struct step subscribe_steps[] = {{"find", client_find, false},          {"begin", subscribe_begin, false},
+                                       {"look", subscribe_look, false},       {"got", subscribe_got, false},
+                                       {"deliver", subscribe_deliver, false}, {0}};
