@@ -293,7 +293,7 @@ static enum err dead_send(struct script *s, enum dead_verb verb, int64_t most)
     return OK;
 }
 
-/* The numbers of those that are named and in the partition at hand. */
+/* Those that are named and in the partition at hand. */
 static enum err named(struct script *s, const struct redrive_in *in, size_t *out_len)
 {
     struct client *st = s->state;
@@ -316,7 +316,7 @@ static enum err named(struct script *s, const struct redrive_in *in, size_t *out
         }
     }
     *out_len = numbers.len;
-    DEAD(numbers, arena_copy(s->arena, buf_bytes(&numbers)));
+    DEAD(ids, arena_copy(s->arena, buf_bytes(&numbers)));
     buf_free(&numbers);
     return OK;
 }
@@ -329,12 +329,8 @@ static enum err redrive_send(struct script *s)
     int64_t max = FIELD_HAS(redrive_in_fields, in, struct redrive_in, max) ? in->max : LIMIT_REDRIVE;
     size_t len = 1;
     TRY(given ? named(s, in, &len) : OK);
-    if (len == 0) {
-        s->answer.body.len = 0; /* none of them is there: as if it had been asked, and said so */
-        script_goto(s, EACH_SEND + 1);
-        return OK;
-    }
-    return dead_send(s, DEAD_REDRIVE, given ? LIMIT_RING_MOVES : max - st->count);
+    /* Of those named, none may be there: how many it has is asked all the same. */
+    return dead_send(s, DEAD_REDRIVE, len == 0 ? 0 : given ? LIMIT_RING_MOVES : max - st->count);
 }
 
 static enum err purge_send(struct script *s)

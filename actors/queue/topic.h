@@ -103,5 +103,7 @@ enum err topic_find(struct rows *rows, struct bytes name, struct topic *out) MUS
 /* The name points into the row. */
 enum err topic_state_find(struct rows *rows, uint64_t tid, struct topic_state *out, struct bytes *out_name) MUST_USE;
 enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_state *state, struct bytes name) MUST_USE;
+/* The number of a message with that id. */
+enum err topic_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out) MUST_USE;
 
 #endif
