@@ -1,5 +1,7 @@
 #include "actors/queue/group.h"
 
+#include "actors/queue/slip.h"
+
 #include "node/limits.h"
 
 const char *const death_names[] = {"", "attempts", "buried", "undeliverable", NULL};
@@ -310,6 +312,7 @@ enum err queue_append(struct queue *queue, struct message message)
     message_add(&image, &message);
     enum err err = rows_put(queue->rows, TABLE_MESSAGE, key_of(&key), buf_bytes(&image));
     queue->state.bytes += image.len;
+    queue->state.slips += message.destinations.len > 0;
     buf_free(&image);
     queue->state.retained++;
     queue->state.available++;
@@ -774,14 +777,18 @@ enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
     struct message message;
     uint64_t holder = 0;
     TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
-    if (value.len != sizeof dead) {
+    if (value.len < sizeof dead) {
         return ERR_CORRUPT;
     }
     memcpy(&dead, value.ptr, sizeof dead);
+    struct bytes image = arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof dead, value.len - sizeof dead));
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
     queue->moves++;
+    if (image.len > 0) {
+        return slip_again(queue, group, number, image);
+    }
     enum err err = queue_message(queue, number, &message);
     if (err != OK) {
         return err == ERR_NOT_FOUND ? OK : err;

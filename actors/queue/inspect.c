@@ -495,13 +495,14 @@ static enum err dead_begin(struct script *s)
     return begin_list(s, ((const struct dead_in *)s->in)->cursor);
 }
 
-static enum err add_dead(struct script *s, uint64_t tid, uint64_t number, const struct dead *dead)
+/* One that came back from its next topic has its image with it. */
+static enum err add_dead(struct script *s, uint64_t tid, uint64_t number, const struct dead *dead, struct bytes image)
 {
     struct client *st = s->state;
     struct queue_key key = message_key(tid, number);
-    struct bytes row;
+    struct bytes row = image;
     struct message message;
-    TRY(rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row));
+    TRY(image.len > 0 ? OK : rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row));
     TRY(message_read(row, &message));
     buf_add_str(&s->reply->body, st->count++ > 0 ? "," : "");
     json_message(&s->reply->body, client_partition(s, st->shard), &message, dead);
@@ -522,14 +523,15 @@ static enum err dead_of_group(struct script *s, uint64_t tid, uint32_t gid, size
         if (err != OK) {
             return err == ERR_NOT_FOUND ? OK : err;
         }
-        TRY(value.len == sizeof dead ? OK : ERR_CORRUPT);
+        TRY(value.len >= sizeof dead ? OK : ERR_CORRUPT);
         memcpy(&dead, value.ptr, sizeof dead);
+        struct bytes image = bytes_of(value.ptr + sizeof dead, value.len - sizeof dead);
         st->at = key_read_u64(found.ptr + prefix);
         *out_ended = page_ends(s, limit, st->at);
         if (*out_ended) {
             return OK;
         }
-        TRY(add_dead(s, tid, st->at++, &dead));
+        TRY(add_dead(s, tid, st->at++, &dead, image));
     }
 }
 

@@ -1,5 +1,6 @@
 /* What is done with topics and groups as a whole: settings, dead letters, beginning anew. */
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 
 const struct field put_topic_fields[] = {FIELD_BLOB(1, put_topic, topic, LIMIT_BODY_BYTES), FIELDS_END};
@@ -188,7 +189,7 @@ static enum err first_dead(struct queue *queue, const struct group *group, uint6
 
 static enum err all_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (*out = 0; *out < in->max; (*out)++) {
+    for (*out = 0; *out < in->max && !slip_is_full(queue->turn); (*out)++) {
         uint64_t number;
         enum err err = first_dead(queue, group, &number);
         if (err != OK) {
@@ -201,7 +202,7 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
 
 static enum err named_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len && !slip_is_full(queue->turn); at += sizeof(uint64_t)) {
         uint64_t id, number;
         memcpy(&id, in->ids.ptr + at, sizeof id);
         TRY(topic_number_of(queue->rows, queue->tid, id, &number));

@@ -1,6 +1,7 @@
 /* DO_PUBLISH: messages of many publishers, each request all or nothing. */
 #include "actors/join.h"
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 
 /* What a request needs of the topic. */
@@ -150,13 +151,17 @@ static enum err put_delayed(struct queue *queue, const struct message *message, 
     return rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&time), BYTES_NONE);
 }
 
-static enum err publish_new(struct queue *queue, const struct publish_head *head, struct bytes row, uint64_t *out_id)
+static enum err publish_new(struct queue *queue, const struct caller *caller, const struct publish_head *head,
+                            struct bytes row, uint64_t *out_id)
 {
     int64_t now = queue->turn->now_ms;
     int64_t at = head->deliver_at > now + head->delay_ms ? head->deliver_at : now + head->delay_ms;
     struct message message;
     TRY(message_read(row, &message));
     message.published_at = now;
+    if (message.destinations.len > 0) {
+        message.destinations = slip_sign(message.destinations, caller, queue->turn->arena);
+    }
     message.expires_at = message.expires_at > 0 ? at + message.expires_at : 0;
     queue->state.published++;
     *out_id = queue->state.next;
@@ -167,7 +172,8 @@ static enum err publish_new(struct queue *queue, const struct publish_head *head
     return put_delayed(queue, &message, at);
 }
 
-static enum err publish_one(struct queue *queue, const struct publish_head *head, struct bytes row, uint64_t *out_id)
+static enum err publish_one(struct queue *queue, const struct caller *caller, const struct publish_head *head,
+                            struct bytes row, uint64_t *out_id)
 {
     bool dedups = head->has_dedup != 0 && queue->topic.dedup_window_ms > 0;
     if (dedups) {
@@ -178,7 +184,7 @@ static enum err publish_one(struct queue *queue, const struct publish_head *head
             return OK;
         }
     }
-    TRY(publish_new(queue, head, row, out_id));
+    TRY(publish_new(queue, caller, head, row, out_id));
     return dedups ? keep_dedup(queue, head, *out_id) : OK;
 }
 
@@ -211,7 +217,7 @@ static enum err publish(struct queue *queue, const struct caller *caller, struct
     TRY(make_room(queue, need.count));
     while (publish_next(&rest, &head, &row)) {
         uint64_t id = 0;
-        TRY(publish_one(queue, &head, row, &id));
+        TRY(publish_one(queue, caller, &head, row, &id));
         add_run(&run, id, out);
     }
     if (run.count > 0) {

@@ -43,8 +43,8 @@ struct topic_state {
     uint64_t available; /* messages that became available, ever */
     uint64_t retained, delayed, bytes;
     uint64_t apart, lanes; /* kept messages with MESSAGE_APART, and how many priorities they have */
-    uint64_t published, duplicates, expired, dropped;
-    int64_t retain_at; /* when the oldest is looked at; 0: nothing is kept */
+    uint64_t published, duplicates, slips, dropped; /* ever; slips: those with destinations */
+    int64_t retain_at;                              /* when the oldest is looked at; 0: nothing is kept */
     uint64_t dedups;
     uint32_t groups, next_gid;
 };
