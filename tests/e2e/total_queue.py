@@ -156,6 +156,9 @@ class Load:
             count = chance.choice((1, 1, chance.randrange(2, topic.batch + 1)))
             messages = [self.message(topic, publisher, seq + i, chance) for i in range(count)]
             self.send(topic, publisher, seq, messages, entry, raw=count == 1 and chance.random() < 0.5)
+            if "dedup_id" in messages[0] and chance.random() < 0.1:
+                entry.move()  # as if the answer had been lost
+                self.send(topic, publisher, seq, messages, entry)
             seq += count
             time.sleep(chance.uniform(0, 2 * topic.pace) * SLOW)
 
@@ -297,8 +300,7 @@ class Judge:
             self.wrong.append("%s: %s" % (what, " ".join(map(str, about))))
 
     def judge_topic(self, topic):
-        published = [p for p in self.load.published if p.topic is topic]
-        self.by_body = {p.message["body"]: p for p in published}
+        published, self.by_body = self.once([p for p in self.load.published if p.topic is topic])
         numbers = Entry(self.load, 0).ask_until_good("GET", topic.path).content
         for p in published:
             self.counts["publish " + p.outcome] += 1
@@ -312,6 +314,19 @@ class Judge:
         self.check_batches(topic, published, there)
         if numbers["published"] != len(there) or numbers["dropped"]:
             self.say("the topic's numbers", topic.name, numbers, len(there))
+
+    def once(self, published):
+        """What was sent again with its dedup_id has the same id."""
+        by_body = {}
+        for p in published:
+            first = by_body.setdefault(p.message["body"], p)
+            if first is not p:
+                self.counts["published again, acknowledged"] += 1
+                if first.ids is None and p.outcome == "there":
+                    by_body[p.message["body"]] = p
+                elif p.ids is not None and p.ids != first.ids:
+                    self.say("sent twice with its dedup_id, twice there", first, p)
+        return list(by_body.values()), by_body
 
     def check_order_of_ids(self, topic, published):
         """One publisher's messages, each sent after the one before was answered, have rising numbers in a partition."""
