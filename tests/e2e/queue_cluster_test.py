@@ -224,5 +224,22 @@ class Delays(ClusterTest):
         return judge.due_s(judge.by_body[delivery.body], delivery)
 
 
+class Many(unittest.TestCase):
+    """The measuring scripts, with few messages: they too say what is missing."""
+
+    def script(self, name, **environment):
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench", name)
+        done = subprocess.run([sys.executable, path], env={**os.environ, "BELFRY": os.path.abspath(BINARY), **environment},
+                              capture_output=True, text=True, timeout=300 * SLOW)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_all_leases_end_at_one_moment(self):
+        self.assertIn("nothing is missing", self.script("dead_letters", COUNT="20000", LIMIT=str(round(10 * SLOW))))
+
+    def test_many_topics_over_a_restart(self):
+        self.assertIn("200 topics, 20000 messages", self.script("queue_start", COUNT="20000", TOPICS="200", ROUNDS="2", SAMPLES="100"))
+
+
 if __name__ == "__main__":
     main()
