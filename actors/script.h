@@ -33,6 +33,7 @@ struct script {
     bool draining;       /* the node stops, or the client is gone: nothing is to be waited for any more */
     struct reply *reply; /* the operation's answer */
     const struct script_services *services;
+    uint64_t stream; /* of an OP_STREAM with steps: which one; 0: none, its answer is to be empty (HEAD) */
     /* Set by the functions below. */
     const struct step *steps;
     unsigned next;

@@ -219,7 +219,7 @@ void call_run_readers(struct node_worker *worker)
         }
         call->reading = false;
         timers_clear(&worker->worker.timers, &call->deadline);
-        if (call->op->type == OP_SCRIPT) {
+        if (call->op->steps != NULL) {
             run_script(call);
         } else {
             run_query(call);
@@ -646,11 +646,10 @@ void call_start(struct call *call)
     list_init(&call->waiting);
     call->deadline.fire = on_deadline;
     list_add_tail(&call->worker->calls, &call->link);
-    if (call->op->type == OP_QUERY || call->op->type == OP_STREAM) {
+    if (call->op->steps == NULL) {
         start_query(call);
         return;
     }
-    CHECK(call->op->type == OP_SCRIPT);
     if (damage_any(node->damage) && (node->state == NULL || !call->local)) {
         finish(call, call->op->method == METHOD_GET ? ERR_QUARANTINED : ERR_READ_ONLY);
         return;
@@ -663,6 +662,7 @@ void call_start(struct call *call)
                                    .remote = call->remote,
                                    .reply = &call->reply,
                                    .services = &services,
+                                   .stream = call->op->type == OP_STREAM ? call->cursor : 0,
                                    .steps = call->op->steps};
     run_script(call);
 }

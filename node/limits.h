@@ -127,11 +127,11 @@
 #define LIMIT_STREAM_IGNORED (64 * 1024) /* bytes of a stream's client, thrown away: then it is closed */
 
 /* The queue. */
-#define LIMIT_TOPIC_BYTES 200                         /* the name of a topic or group */
-#define LIMIT_MESSAGE_BYTES (1024 * 1024)             /* a body: 422 */
-#define LIMIT_PUBLISH_BYTES (2 * 1024 * 1024)         /* a request that publishes: 413 */
-#define LIMIT_BATCH 1000                              /* messages or receipts in a request: 422 */
-#define LIMIT_MESSAGE_KEY_BYTES 256                   /* what order is kept by */
+#define LIMIT_TOPIC_BYTES 200                 /* the name of a topic or group */
+#define LIMIT_MESSAGE_BYTES (1024 * 1024)     /* a body: 422 */
+#define LIMIT_PUBLISH_BYTES (2 * 1024 * 1024) /* a request that publishes: 413 */
+#define LIMIT_BATCH 1000                      /* messages or receipts in a request: 422 */
+#define LIMIT_MESSAGE_KEY_BYTES 256           /* what order is kept by */
 #define LIMIT_MESSAGE_HEADERS 50
 #define LIMIT_DEDUP_ID_BYTES 256
 #define LIMIT_DEDUP_MS (24LL * 3600 * 1000)
@@ -143,20 +143,23 @@
 #define LIMIT_ATTEMPTS_USUAL 16
 #define LIMIT_RETENTION_MS (3660LL * 24 * 3600 * 1000)
 #define LIMIT_RETENTION_USUAL_MS (7LL * 24 * 3600 * 1000)
-#define LIMIT_TOPIC_MESSAGES 100000000LL              /* in a topic's partition: 409 topic_full, or the oldest go */
+#define LIMIT_TOPIC_MESSAGES 100000000LL /* in a topic's partition: 409 topic_full, or the oldest go */
 #define LIMIT_TOPIC_MESSAGES_USUAL 10000000LL
-#define LIMIT_TOPIC_USERS 100                         /* in a list of a topic's users: 422 */
-#define LIMIT_GROUPS 100                              /* of a topic: 422 */
-#define LIMIT_PRIORITIES 1000                         /* different ones among a topic's messages: 422 */
-#define LIMIT_PARKED 10000                            /* messages of busy keys that a group looks past; then it waits */
-#define LIMIT_RECEIVE 1000                            /* messages in an answer, */
-#define LIMIT_RECEIVE_BYTES (1024 * 1024)             /* and bytes of them, if more than one */
-#define LIMIT_WAIT_MS 60000                           /* a receive waits for so long at most */
-#define LIMIT_PICK_LOOKS 2000                         /* messages looked at for one receive; then it asks again */
-#define LIMIT_DELIVERIES_EACH 1024                    /* in one command */
-#define LIMIT_RECLAIM_STEP 100                        /* erased beyond what is needed when a topic is full */
-#define LIMIT_RING_MOVES 1000                         /* messages moved or erased in one command */
-#define LIMIT_REDRIVE 100000                          /* in one request */
+#define LIMIT_TOPIC_USERS 100             /* in a list of a topic's users: 422 */
+#define LIMIT_GROUPS 100                  /* of a topic: 422 */
+#define LIMIT_PRIORITIES 1000             /* different ones among a topic's messages: 422 */
+#define LIMIT_PARKED 10000                /* messages of busy keys that a group looks past; then it waits */
+#define LIMIT_RECEIVE 1000                /* messages in an answer, */
+#define LIMIT_RECEIVE_BYTES (1024 * 1024) /* and bytes of them, if more than one */
+#define LIMIT_WAIT_MS 60000               /* a receive waits for so long at most */
+#define LIMIT_PICK_LOOKS 2000             /* messages looked at for one receive; then it asks again */
+#define LIMIT_DELIVERIES_EACH 1024        /* in one command */
+#define LIMIT_RECLAIM_STEP 100            /* erased beyond what is needed when a topic is full */
+#define LIMIT_RING_MOVES 1000             /* messages moved or erased in one command */
+#define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
+#define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
+#define LIMIT_CREDIT_TRIES 100
+#define LIMIT_REDRIVE 100000 /* in one request */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

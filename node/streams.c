@@ -132,7 +132,8 @@ enum err stream_open(struct stream *stream)
     set_count(streams, 1);
     /* What is committed from here on wakes it; what was committed before, and after its first read, is
      * seen by the read that follows. */
-    stream->watch = (struct watch){.id = stream->claims.account, .rung = on_rung};
+    struct id watched = stream->op->steps != NULL ? stream->op->watches(stream->in) : stream->claims.account;
+    stream->watch = (struct watch){.id = watched, .rung = on_rung};
     watch_add(worker, &stream->watch);
     stream->behind = true;
     set_ready(stream);
@@ -153,6 +154,11 @@ void stream_close(struct stream *stream)
         set_count(stream->worker->streams, -1);
         count_out(stream->worker->node->stream_hub, stream->claims.account);
     }
+    if (stream->calling) {
+        stream->calling = false;
+        call_abandon(&stream->call);
+    }
+    arena_close(&stream->arena);
 }
 
 void stream_taken(struct stream *stream)
@@ -233,10 +239,68 @@ static bool may_read(const struct stream *stream)
     return stream->local || partition_is_in_contact(stream->worker->node);
 }
 
+/* A failure that passes: the next look tries again. */
+static bool passes(enum err err)
+{
+    return err_retryable(err) && err_status(err) >= 503;
+}
+
+/* The steps are done: what they gave is written. The stream may be gone afterwards. */
+static void called(struct call *call)
+{
+    struct stream *stream = container_of(call, struct stream, call);
+    struct buf out = call->reply.body;
+    enum err err = call->err;
+    call->reply.body = (struct buf){0};
+    reply_close(&call->reply);
+    stream->calling = false;
+    if (err != OK && !passes(err)) {
+        buf_free(&out);
+        end(stream, err == ERR_CORRUPT ? "quarantined" : err_code(err));
+        return;
+    }
+    bool some = out.len > 0;
+    if (some) {
+        http_stream_write(stream->conn, buf_bytes(&out));
+        stream->written_ms = stream->worker->worker.now_ms;
+    }
+    buf_free(&out);
+    stream->behind = stream->behind || some || err != OK;
+    if (http_stream_flush(stream->conn) && (some || (stream->behind && err == OK))) {
+        set_ready(stream);
+        worker_wake(&stream->worker->worker);
+    }
+}
+
+/* Has the steps give what is next; they are under way once at a time. */
+static void run_steps(struct stream *stream)
+{
+    bool ahead = http_stream_pending(stream->conn) >= LIMIT_STREAM_BYTES;
+    stream->behind = stream->calling || ahead || !may_read(stream);
+    if (stream->behind) {
+        return;
+    }
+    arena_reset(&stream->arena);
+    stream->call = (struct call){.worker = stream->worker,
+                                 .kind = stream->kind,
+                                 .op = stream->op,
+                                 .caller = {stream->claims.account, stream->claims.session, stream->claims.role},
+                                 .arena = &stream->arena,
+                                 .in = stream->in,
+                                 .cursor = stream->cursor,
+                                 .done = called};
+    stream->calling = true;
+    call_start(&stream->call);
+}
+
 /* The stream may be gone afterwards. */
 static void run(struct stream *stream)
 {
     struct node_worker *worker = stream->worker;
+    if (stream->op->steps != NULL) {
+        run_steps(stream);
+        return;
+    }
     bool waits = !may_read(stream);
     enum err err = waits ? OK : read_on(stream);
     if (err != OK) {

@@ -6,6 +6,7 @@
 #ifndef BELFRY_STREAMS_H
 #define BELFRY_STREAMS_H
 
+#include "node/call.h"
 #include "node/crypto/token.h"
 #include "node/node.h"
 #include "node/watch.h"
@@ -17,6 +18,7 @@ struct stream {
     /* Set by the owner before stream_open. */
     struct node_worker *worker;
     struct http_conn *conn; /* streaming as soon as it is open */
+    const struct kind *kind;
     const struct op *op;
     const void *in; /* lives as long as the stream */
     struct claims claims;
@@ -32,6 +34,9 @@ struct stream {
     struct watch watch;
     bool open, behind; /* behind: there may be more than was written */
     uint64_t generation, taken;
+    struct call call; /* of an operation with steps: those that give the next events */
+    struct arena arena;
+    bool calling;
     int64_t taken_ms, written_ms;
 };
 

@@ -59,8 +59,7 @@ static enum err find_user(struct script *s, struct bytes name, struct id *out)
 }
 
 /* Names to accounts; "*" is everybody. */
-static enum err resolve(struct script *s, const char *pointer, struct bytes names, struct bytes *out_ids,
-                        bool *out_all)
+static enum err resolve(struct script *s, const char *pointer, struct bytes names, struct bytes *out_ids, bool *out_all)
 {
     struct bytes *list;
     struct buf ids = {0};
@@ -176,9 +175,9 @@ static enum err put_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step put_topic_steps[] = {{"begin", put_begin, false}, {"resolve", put_resolve, false},
-                                       {"same", put_same, false},   {"send", put_send, false},
-                                       {"sent", put_sent, false},   {"read", put_read, false},
+const struct step put_topic_steps[] = {{"begin", put_begin, false},   {"resolve", put_resolve, false},
+                                       {"same", put_same, false},     {"send", put_send, false},
+                                       {"sent", put_sent, false},     {"read", put_read, false},
                                        {"answer", put_answer, false}, {0}};
 
 /* ---- what goes to all partitions of a topic ---- */
@@ -247,7 +246,8 @@ static enum err seek_send(struct script *s)
     const struct seek_in *in = s->in;
     bool given = FIELD_HAS(seek_in_fields, in, struct seek_in, time);
     if ((verbs[in->to] == GROUP_SEEK_TIME) != given) {
-        return reply_invalid(s->reply, "/time", given ? "conflict" : "required", "With \"to\": \"time\", and only there");
+        return reply_invalid(s->reply, "/time", given ? "conflict" : "required",
+                             "With \"to\": \"time\", and only there");
     }
     return group_send(s, verbs[in->to], in->time);
 }
@@ -266,13 +266,13 @@ static enum err group_sent(struct script *s)
     return st->count > 0 ? OK : ERR_NOT_FOUND;
 }
 
-#define GROUP_STEPS(send)                                                                                         \
-    {                                                                                                             \
-        {"find", client_find, false}, {"found", client_found, false}, {"send", send, false},                      \
-            {"sent", group_sent, true},                                                                           \
-        {                                                                                                         \
-            0                                                                                                     \
-        }                                                                                                         \
+#define GROUP_STEPS(send)                                                                    \
+    {                                                                                        \
+        {"find", client_find, false}, {"found", client_found, false}, {"send", send, false}, \
+            {"sent", group_sent, true},                                                      \
+        {                                                                                    \
+            0                                                                                \
+        }                                                                                    \
     }
 const struct step delete_group_steps[] = GROUP_STEPS(delete_group_send);
 const struct step seek_steps[] = GROUP_STEPS(seek_send);
@@ -293,7 +293,7 @@ static enum err dead_send(struct script *s, enum dead_verb verb, int64_t most)
     return OK;
 }
 
-/* The numbers of those that are named and in the partition at hand. */
+/* Those that are named and in the partition at hand. */
 static enum err named(struct script *s, const struct redrive_in *in, size_t *out_len)
 {
     struct client *st = s->state;
@@ -316,7 +316,7 @@ static enum err named(struct script *s, const struct redrive_in *in, size_t *out
         }
     }
     *out_len = numbers.len;
-    DEAD(numbers, arena_copy(s->arena, buf_bytes(&numbers)));
+    DEAD(ids, arena_copy(s->arena, buf_bytes(&numbers)));
     buf_free(&numbers);
     return OK;
 }
@@ -329,11 +329,8 @@ static enum err redrive_send(struct script *s)
     int64_t max = FIELD_HAS(redrive_in_fields, in, struct redrive_in, max) ? in->max : LIMIT_REDRIVE;
     size_t len = 1;
     TRY(given ? named(s, in, &len) : OK);
-    if (len == 0) {
-        script_goto(s, EACH_SEND + 1); /* none of them is there: as if it had been asked */
-        return OK;
-    }
-    return dead_send(s, DEAD_REDRIVE, given ? LIMIT_RING_MOVES : max - st->count);
+    /* Of those named, none may be there: how many it has is asked all the same. */
+    return dead_send(s, DEAD_REDRIVE, len == 0 ? 0 : given ? LIMIT_RING_MOVES : max - st->count);
 }
 
 static enum err purge_send(struct script *s)
@@ -383,9 +380,9 @@ static enum err dead_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step redrive_steps[] = {{"find", client_find, false},     {"found", client_found, false},
-                                     {"send", redrive_send, false},    {"sent", redrive_sent, true},
-                                     {"answer", dead_answer, false},   {0}};
+const struct step redrive_steps[] = {{"find", client_find, false},   {"found", client_found, false},
+                                     {"send", redrive_send, false},  {"sent", redrive_sent, true},
+                                     {"answer", dead_answer, false}, {0}};
 const struct step purge_steps[] = {{"find", client_find, false},   {"found", client_found, false},
                                    {"send", purge_send, false},    {"sent", purge_sent, true},
                                    {"answer", dead_answer, false}, {0}};

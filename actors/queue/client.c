@@ -94,7 +94,6 @@ static struct bytes keep(struct script *s, struct buf *buf)
 
 #define HAS(in, member) FIELD_HAS(message_in_fields, in, struct message_in, member)
 
-
 static enum err refuse_message(struct script *s, size_t at, const char *member, const char *code, const char *why)
 {
     struct buf pointer = {0};
@@ -197,11 +196,11 @@ static enum err publish_encode(struct script *s)
 }
 
 #define RAW_HAS(member) FIELD_HAS(raw_in_fields, in, struct raw_in, member)
-#define RAW_COPY(member)                                                                     \
-    do {                                                                                     \
-        if (RAW_HAS(member)) {                                                               \
-            FIELD_SET(message_in_fields, &message, struct message_in, member, in->member);   \
-        }                                                                                    \
+#define RAW_COPY(member)                                                                   \
+    do {                                                                                   \
+        if (RAW_HAS(member)) {                                                             \
+            FIELD_SET(message_in_fields, &message, struct message_in, member, in->member); \
+        }                                                                                  \
     } while (0)
 
 static enum err publish_raw_encode(struct script *s)
@@ -285,18 +284,12 @@ static enum err publish_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step publish_steps[] = {{"find", client_find, false},
-                                     {"encode", publish_encode, false},
-                                     {"send", publish_send, false},
-                                     {"sent", publish_sent, false},
-                                     {"answer", publish_answer, false},
-                                     {0}};
-const struct step publish_raw_steps[] = {{"find", client_find, false},
-                                         {"encode", publish_raw_encode, false},
-                                         {"send", publish_send, false},
-                                         {"sent", publish_sent, false},
-                                         {"answer", publish_answer, false},
-                                         {0}};
+const struct step publish_steps[] = {{"find", client_find, false},      {"encode", publish_encode, false},
+                                     {"send", publish_send, false},     {"sent", publish_sent, false},
+                                     {"answer", publish_answer, false}, {0}};
+const struct step publish_raw_steps[] = {{"find", client_find, false},      {"encode", publish_raw_encode, false},
+                                         {"send", publish_send, false},     {"sent", publish_sent, false},
+                                         {"answer", publish_answer, false}, {0}};
 
 /* ---- receive ---- */
 
@@ -325,32 +318,52 @@ static enum err receive_begin(struct script *s)
     return OK;
 }
 
-/* Is there anything to get, as far as this replica knows? A group that is not there is to be made. */
+/* The group, as this replica knows it. ERR_NOT_FOUND. */
+static enum err look_at_group(struct script *s, unsigned shard, struct bytes topic, struct bytes group,
+                              uint64_t *out_tid, uint32_t *out_gid, struct topic_state *out_topic,
+                              struct group_state *out)
+{
+    struct rows *rows = script_rows(s, client_partition(s, shard));
+    struct topic settings;
+    struct bytes name;
+    TRY(topic_find(rows, topic, &settings));
+    *out_tid = (uint64_t)settings.tid;
+    TRY(topic_state_find(rows, *out_tid, out_topic, &name));
+    TRY(group_find_gid(rows, *out_tid, group, out_gid));
+    return group_find(rows, *out_tid, *out_gid, out, &name);
+}
+
+enum err client_may_have(struct script *s, unsigned shard, struct bytes topic, struct bytes group, bool *out)
+{
+    struct topic_state state;
+    struct group_state found;
+    uint64_t tid;
+    uint32_t gid;
+    enum err err = look_at_group(s, shard, topic, group, &tid, &gid, &state, &found);
+    *out = err != OK || (found.paused_until <= s->now_ms && (found.ready > 0 || found.passed < state.available));
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+enum err client_flying(struct script *s, unsigned shard, struct bytes topic, struct bytes group, uint64_t consumer,
+                       uint64_t *out)
+{
+    struct topic_state state;
+    struct group_state found;
+    uint64_t tid;
+    uint32_t gid;
+    enum err err = look_at_group(s, shard, topic, group, &tid, &gid, &state, &found);
+    *out = 0;
+    if (err == OK) {
+        err = consumer_flying(script_rows(s, client_partition(s, shard)), tid, gid, consumer, out);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err may_have(struct script *s, bool *out)
 {
     const struct receive_in *in = s->in;
     const struct client *st = s->state;
-    struct rows *rows = script_rows(s, client_partition(s, st->shard));
-    struct topic topic;
-    struct topic_state state;
-    struct group_state group;
-    struct bytes name;
-    uint32_t gid;
-    *out = true;
-    enum err err = topic_find(rows, in->topic, &topic);
-    if (err == OK) {
-        err = topic_state_find(rows, (uint64_t)topic.tid, &state, &name);
-    }
-    if (err == OK) {
-        err = group_find_gid(rows, (uint64_t)topic.tid, in->group, &gid);
-    }
-    if (err == OK) {
-        err = group_find(rows, (uint64_t)topic.tid, gid, &group, &name);
-    }
-    if (err == OK) {
-        *out = group.paused_until <= s->now_ms && (group.ready > 0 || group.passed < state.available);
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return client_may_have(s, st->shard, in->topic, in->group, out);
 }
 
 /* Commands that would find nothing are not made; but who says so must know. */
@@ -407,7 +420,7 @@ static enum err receive_deliver(struct script *s)
 {
     const struct client *st = s->state;
     struct rows *rows = script_rows(s, client_partition(s, st->shard));
-    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), &s->reply->body));
+    TRY(client_deliver(s, rows, &st->received, client_partition(s, st->shard), DELIVER_LIST, &s->reply->body));
     script_goto(s, RECEIVE_ANSWER);
     return OK;
 }
@@ -446,22 +459,16 @@ static enum err receive_waited(struct script *s)
 {
     struct client *st = s->state;
     st->tries++;
-    script_goto(s, s->rung ? RECEIVE_LOOK : RECEIVE_ANSWER);
+    script_goto(s, s->rung && !s->draining ? RECEIVE_LOOK : RECEIVE_ANSWER);
     return OK;
 }
 
-const struct step receive_steps[] = {{"find", client_find, false},
-                                     {"begin", receive_begin, false},
-                                     {"look", receive_look, false},
-                                     {"look_again", receive_look_again, false},
-                                     {"ask", receive_ask, false},
-                                     {"got", receive_got, false},
-                                     {"deliver", receive_deliver, false},
-                                     {"next", receive_next, false},
-                                     {"answer", receive_answer, false},
-                                     {"wait", receive_wait, false},
-                                     {"waited", receive_waited, false},
-                                     {0}};
+const struct step receive_steps[] = {{"find", client_find, false},        {"begin", receive_begin, false},
+                                     {"look", receive_look, false},       {"look_again", receive_look_again, false},
+                                     {"ask", receive_ask, false},         {"got", receive_got, false},
+                                     {"deliver", receive_deliver, false}, {"next", receive_next, false},
+                                     {"answer", receive_answer, false},   {"wait", receive_wait, false},
+                                     {"waited", receive_waited, false},   {0}};
 
 /* ---- ack, nack, extend ---- */
 
@@ -499,8 +506,7 @@ static enum err settle_send(struct script *s, enum settle_verb verb, int64_t ms)
 {
     const struct group_in *in = s->in;
     struct client *st = s->state;
-    struct settle_ask ask = {
-        .verb = (uint32_t)verb, .name_len = (uint32_t)in->group.len, .ms = ms, .priority = -1};
+    struct settle_ask ask = {.verb = (uint32_t)verb, .name_len = (uint32_t)in->group.len, .ms = ms, .priority = -1};
     struct buf item = {0};
     size_t head = sizeof ask + in->group.len;
     for (; st->shard < st->shards && item.len <= head; st->shard += item.len <= head) {
@@ -573,14 +579,13 @@ static enum err settle_answer(struct script *s)
     return script_done(s);
 }
 
-#define SETTLE_STEPS(send)                                                            \
-    {                                                                                 \
-        {"find", client_find, false}, {"begin", settle_begin, false},                 \
-            {"send", send, false}, {"sent", settle_sent, false},                      \
-            {"answer", settle_answer, false},                                         \
-        {                                                                             \
-            0                                                                         \
-        }                                                                             \
+#define SETTLE_STEPS(send)                                                                   \
+    {                                                                                        \
+        {"find", client_find, false}, {"begin", settle_begin, false}, {"send", send, false}, \
+            {"sent", settle_sent, false}, {"answer", settle_answer, false},                  \
+        {                                                                                    \
+            0                                                                                \
+        }                                                                                    \
     }
 const struct step ack_steps[] = SETTLE_STEPS(ack_send);
 const struct step nack_steps[] = SETTLE_STEPS(nack_send);

@@ -72,6 +72,11 @@ struct messages_out {
     struct fieldset set;
     struct bytes messages;
 };
+struct subscribe_in {
+    struct fieldset set;
+    struct bytes topic, group;
+    int64_t credit, visibility_ms;
+};
 struct settle_in {
     struct fieldset set;
     struct bytes topic, group, receipts;
@@ -111,9 +116,9 @@ struct list_topics {
     int64_t limit;
     struct bytes cursor;
 };
-extern const struct field topic_in_fields[], group_in_fields[], put_in_fields[], topic_out_fields[],
-    group_out_fields[], message_in_fields[], publish_in_fields[], raw_in_fields[], ids_out_fields[],
-    receive_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], nack_in_fields[],
+extern const struct field topic_in_fields[], group_in_fields[], put_in_fields[], topic_out_fields[], group_out_fields[],
+    message_in_fields[], publish_in_fields[], raw_in_fields[], ids_out_fields[], receive_in_fields[],
+    subscribe_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], nack_in_fields[],
     extend_in_fields[], results_out_fields[], browse_in_fields[], message_id_fields[], dead_in_fields[],
     redrive_in_fields[], seek_in_fields[], list_topics_fields[];
 
@@ -159,8 +164,19 @@ struct group_list {
 extern const struct step put_topic_steps[], get_topic_steps[], delete_topic_steps[], publish_steps[],
     publish_raw_steps[], browse_steps[], message_steps[], groups_steps[], group_steps[], delete_group_steps[],
     receive_steps[], ack_steps[], nack_steps[], extend_steps[], dead_steps[], redrive_steps[], purge_steps[],
-    seek_steps[], ring_steps[];
+    seek_steps[], ring_steps[], subscribe_steps[];
+struct id subscribe_watches(const void *in);
 enum err list_topics_query(struct look *look, const void *in, struct reply *reply);
+
+/* Is there anything to get in a shard, as far as this replica knows? A group that is not there is to be made. */
+enum err client_may_have(struct script *s, unsigned shard, struct bytes topic, struct bytes group, bool *out) MUST_USE;
+/* How many messages a subscriber has that are not settled. */
+enum err client_flying(struct script *s, unsigned shard, struct bytes topic, struct bytes group, uint64_t consumer,
+                       uint64_t *out) MUST_USE;
+void queue_metrics(struct look *look, struct buf *out);
+/* When the oldest message that the group is not through with became available; 0: there is none. */
+enum err group_oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
+                         const struct topic_state *topic, int64_t *out) MUST_USE;
 
 /* The steps every script begins with: the topic's settings are in the client's state, or ERR_NOT_FOUND. */
 enum err client_find(struct script *s);
@@ -174,9 +190,10 @@ enum err client_may(struct script *s, enum topic_use use);
 
 /* ---- JSON ---- */
 
-/* What a delivery holds, as {"messages": [...]}. */
+/* What a delivery holds, as {"messages": [...]}, or as events. */
+enum deliver_form { DELIVER_LIST, DELIVER_EVENTS };
 enum err client_deliver(struct script *s, struct rows *rows, const struct received *received, unsigned partition,
-                        struct buf *out) MUST_USE;
+                        enum deliver_form form, struct buf *out) MUST_USE;
 /* One message that is only looked at: the members, in braces. dead NULL: it is no dead letter. */
 void json_message(struct buf *out, unsigned partition, const struct message *message, const struct dead *dead);
 /* A message's id: "partition-number", the number that it was published with. */

@@ -27,13 +27,13 @@ enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uin
     memcpy(&head, value.ptr, sizeof head);
     *out = (struct delivery){.smallest = smallest, .id = id, .consumer = head.consumer, .next = head.next};
     out->len = (value.len - sizeof head) / sizeof(struct delivery_entry);
+    out->before = out->len;
     out->entries = arena_alloc(arena, value.len - sizeof head);
     memcpy(out->entries, value.ptr + sizeof head, value.len - sizeof head);
     return OK;
 }
 
-static struct queue_key lease_key(const struct queue *queue, const struct group *group,
-                                  const struct delivery *delivery)
+static struct queue_key lease_key(const struct queue *queue, const struct group *group, const struct delivery *delivery)
 {
     struct queue_key key = time_key(delivery->next, TIME_LEASE, queue->tid);
     key_u32(&key, group->gid);
@@ -63,7 +63,7 @@ static enum err put(struct queue *queue, struct group *group, const struct deliv
     return err;
 }
 
-enum err delivery_put_new(struct queue *queue, struct group *group, struct delivery *delivery)
+static enum err put_with_time(struct queue *queue, struct group *group, struct delivery *delivery)
 {
     delivery->next = first_deadline(delivery);
     struct queue_key lease = lease_key(queue, group, delivery);
@@ -71,17 +71,61 @@ enum err delivery_put_new(struct queue *queue, struct group *group, struct deliv
     return rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&lease), BYTES_NONE);
 }
 
+enum err delivery_put_new(struct queue *queue, struct group *group, struct delivery *delivery)
+{
+    delivery->before = delivery->len;
+    TRY(consumer_count(queue, group, delivery->consumer, (int64_t)delivery->len));
+    return put_with_time(queue, group, delivery);
+}
+
 enum err delivery_update(struct queue *queue, struct group *group, struct delivery *delivery)
 {
     struct queue_key key = delivery_key(queue->tid, group->gid, delivery->smallest, delivery->id);
     struct queue_key lease = lease_key(queue, group, delivery);
     int64_t next = first_deadline(delivery);
+    TRY(consumer_count(queue, group, delivery->consumer, (int64_t)delivery->len - (int64_t)delivery->before));
     if (next == delivery->next && delivery->len > 0) {
         return put(queue, group, delivery);
     }
     TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, key_of(&lease)));
     return delivery->len == 0 ? rows_del(queue->rows, TABLE_GROUP, key_of(&key))
-                              : delivery_put_new(queue, group, delivery);
+                              : put_with_time(queue, group, delivery);
+}
+
+/* ---- consumers ---- */
+
+static struct queue_key consumer_key(uint64_t tid, uint32_t gid, uint64_t consumer)
+{
+    struct queue_key key = group_key(tid, gid, ROW_CONSUMER);
+    key_u64_add(&key, consumer);
+    return key;
+}
+
+enum err consumer_flying(struct rows *rows, uint64_t tid, uint32_t gid, uint64_t consumer, uint64_t *out)
+{
+    struct queue_key key = consumer_key(tid, gid, consumer);
+    struct bytes value;
+    TRY(rows_get(rows, TABLE_GROUP, key_of(&key), &value));
+    if (value.len != sizeof *out) {
+        return ERR_CORRUPT;
+    }
+    memcpy(out, value.ptr, sizeof *out);
+    return OK;
+}
+
+enum err consumer_count(struct queue *queue, struct group *group, uint64_t consumer, int64_t by)
+{
+    struct queue_key key = consumer_key(queue->tid, group->gid, consumer);
+    uint64_t count = 0;
+    if (consumer == 0 || by == 0) {
+        return OK;
+    }
+    enum err err = consumer_flying(queue->rows, queue->tid, group->gid, consumer, &count);
+    TRY(err == ERR_NOT_FOUND ? OK : err);
+    count += (uint64_t)by;
+    queue->touched = queue->touched || by < 0;
+    return count == 0 ? rows_del(queue->rows, TABLE_GROUP, key_of(&key))
+                      : rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&count, sizeof count));
 }
 
 /* ---- receipts ---- */

@@ -178,7 +178,8 @@ enum err queue_all_groups(struct queue *queue)
 
 enum err queue_group_end(struct queue *queue, struct group *group)
 {
-    struct queue_key sweep = time_key(queue->turn->now_ms, TIME_SWEEP, queue->tid), name = queue_key(queue->tid, ROW_GROUP_NAME);
+    struct queue_key sweep = time_key(queue->turn->now_ms, TIME_SWEEP, queue->tid),
+                     name = queue_key(queue->tid, ROW_GROUP_NAME);
     struct queue_key row = group_key(queue->tid, group->gid, ROW_GROUP);
     key_u32(&sweep, group->gid);
     key_bytes_add(&name, group->name);
@@ -379,8 +380,7 @@ static enum err erase(struct queue *queue, uint64_t number, const struct message
 
 static size_t image_bytes(const struct message *message)
 {
-    return MESSAGE_HEAD_BYTES + message->key.len + message->headers.len + message->destinations.len +
-           message->body.len;
+    return MESSAGE_HEAD_BYTES + message->key.len + message->headers.len + message->destinations.len + message->body.len;
 }
 
 enum err queue_drop(struct queue *queue, uint64_t number)
@@ -655,16 +655,14 @@ enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
 
 enum err group_park(struct queue *queue, struct group *group, uint64_t number, const struct message *message)
 {
-    struct pending pending = {
-        .place = PENDING_PARKED, .priority = message->priority, .key_hash = message->key_hash};
+    struct pending pending = {.place = PENDING_PARKED, .priority = message->priority, .key_hash = message->key_hash};
     return put_pending(queue, group, number, &pending);
 }
 
 enum err group_hold(struct queue *queue, struct group *group, uint64_t number, uint64_t key_hash)
 {
     struct queue_key key = number_key(queue, group, ROW_HOLD, key_hash);
-    return key_hash == 0 ? OK
-                         : rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&number, sizeof number));
+    return key_hash == 0 ? OK : rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&number, sizeof number));
 }
 
 /* If its key is free, the first that is parked becomes ready, unless what it waits for is not even taken. */
@@ -719,10 +717,8 @@ static void leave_flight(struct queue *queue, struct group *group)
 enum err group_bury(struct queue *queue, struct group *group, struct taken taken, enum death reason)
 {
     struct queue_key key = number_key(queue, group, ROW_DEAD, taken.number);
-    struct dead dead = {.attempts = taken.attempts,
-                        .priority = taken.priority,
-                        .at = queue->turn->now_ms,
-                        .reason = (uint32_t)reason};
+    struct dead dead = {
+        .attempts = taken.attempts, .priority = taken.priority, .at = queue->turn->now_ms, .reason = (uint32_t)reason};
     struct message message;
     leave_flight(queue, group);
     enum err err = queue_message(queue, taken.number, &message);

@@ -116,7 +116,8 @@ enum err group_finish(struct queue *queue, struct group *group, struct taken tak
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
 /* Takes it out of wherever it is pending; its key stays busy. */
-enum err group_unpend(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending) MUST_USE;
+enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
+                      const struct pending *pending) MUST_USE;
 /* From waiting to ready. */
 enum err group_wake(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 

@@ -210,9 +210,8 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
 #undef OUT
 #define OUT(member, value) FIELD_SET(group_out_fields, out, struct group_out, member, value)
 
-/* When the oldest message that the group is not through with became available; 0: there is none. */
-static enum err oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
-                          const struct topic_state *topic, int64_t *out)
+enum err group_oldest_at(struct rows *rows, uint64_t tid, uint32_t gid, const struct group_state *group,
+                         const struct topic_state *topic, int64_t *out)
 {
     static const enum group_row kinds_of[] = {ROW_DELIVERY, ROW_PENDING};
     uint64_t number = group->passed < topic->available ? group->cursor : UINT64_MAX;
@@ -244,7 +243,7 @@ static enum err add_group(struct script *s, uint64_t tid, uint32_t gid, const st
     int64_t oldest;
     TRY(group_find(shard_rows(s), tid, gid, &g, &name));
     OUT(group, arena_copy(s->arena, name));
-    TRY(oldest_at(shard_rows(s), tid, gid, &g, topic, &oldest));
+    TRY(group_oldest_at(shard_rows(s), tid, gid, &g, topic, &oldest));
     OUT(depth, out->depth + (int64_t)(topic->available - g.passed + g.ready + g.parked));
     OUT(in_flight, out->in_flight + (int64_t)g.in_flight);
     OUT(waiting, out->waiting + (int64_t)g.waiting);
@@ -315,9 +314,9 @@ static enum err groups_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step groups_steps[] = {{"find", client_find_fresh, false},   {"found", inspect_found, false},
-                                    {"read", inspect_read, false},   {"look", groups_look, false},
-                                    {"answer", groups_answer, false}, {0}};
+const struct step groups_steps[] = {{"find", client_find_fresh, false}, {"found", inspect_found, false},
+                                    {"read", inspect_read, false},      {"look", groups_look, false},
+                                    {"answer", groups_answer, false},   {0}};
 
 static enum err group_look(struct script *s)
 {
@@ -349,9 +348,9 @@ static enum err group_answer(struct script *s)
     return script_done(s);
 }
 
-const struct step group_steps[] = {{"find", client_find_fresh, false},   {"found", inspect_found, false},
-                                   {"read", inspect_read, false},   {"look", group_look, false},
-                                   {"answer", group_answer, false}, {0}};
+const struct step group_steps[] = {{"find", client_find_fresh, false}, {"found", inspect_found, false},
+                                   {"read", inspect_read, false},      {"look", group_look, false},
+                                   {"answer", group_answer, false},    {0}};
 
 /* ---- messages ---- */
 
@@ -445,21 +444,6 @@ const struct step browse_steps[] = {{"find", client_find_fresh, false},
                                     {"look", browse_look, false},
                                     {0}};
 
-/* The number of a message with that id. */
-static enum err number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out)
-{
-    struct queue_key key = queue_key(tid, ROW_MOVED);
-    struct bytes value;
-    key_u64_add(&key, id);
-    enum err err = rows_get(rows, TABLE_QUEUE, key_of(&key), &value);
-    *out = id;
-    if (err == OK) {
-        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
-        memcpy(out, value.ptr, sizeof *out);
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
-}
-
 static enum err message_begin(struct script *s)
 {
     const struct message_id_in *in = s->in;
@@ -483,7 +467,7 @@ static enum err message_look(struct script *s)
     struct bytes row;
     struct message message;
     TRY(open_shard(s, &tid, &state));
-    TRY(number_of(shard_rows(s), tid, st->at, &number));
+    TRY(topic_number_of(shard_rows(s), tid, st->at, &number));
     struct queue_key key = message_key(tid, number);
     enum err err = rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row);
     if (err == ERR_NOT_FOUND) { /* delayed, perhaps */

@@ -117,20 +117,20 @@ static void delivered(struct buf *out, unsigned partition, const struct message 
 }
 
 enum err client_deliver(struct script *s, struct rows *rows, const struct received *received, unsigned partition,
-                        struct buf *out)
+                        enum deliver_form form, struct buf *out)
 {
     const struct client *st = s->state;
     struct topic topic;
     struct delivery delivery;
-    bool first = true;
+    bool first = true, events = form == DELIVER_EVENTS;
     TRY(topic_find(rows, st->topic.name, &topic));
-    enum err err = delivery_find(rows, s->arena, (uint64_t)topic.tid, received->gid, received->smallest, received->id,
-                                 &delivery);
+    enum err err =
+        delivery_find(rows, s->arena, (uint64_t)topic.tid, received->gid, received->smallest, received->id, &delivery);
     if (err == ERR_NOT_FOUND) {
         return OK; /* its lease is over already: somebody else gets them */
     }
     TRY(err);
-    buf_add_lit(out, "{\"messages\":[");
+    buf_add_str(out, events ? "" : "{\"messages\":[");
     for (size_t i = 0; i < delivery.len; i++) {
         struct queue_key key = message_key((uint64_t)topic.tid, delivery.entries[i].number);
         struct bytes row;
@@ -141,10 +141,11 @@ enum err client_deliver(struct script *s, struct rows *rows, const struct receiv
         }
         TRY(err);
         TRY(message_read(row, &message));
-        buf_add_str(out, first ? "" : ",");
+        buf_add_str(out, events ? "event: message\ndata: " : first ? "" : ",");
         first = false;
         delivered(out, partition, &message, &delivery.entries[i], received);
+        buf_add_str(out, events ? "\n\n" : "");
     }
-    buf_add_lit(out, "]}");
+    buf_add_str(out, events ? "" : "]}");
     return OK;
 }

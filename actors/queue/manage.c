@@ -5,9 +5,9 @@
 const struct field put_topic_fields[] = {FIELD_BLOB(1, put_topic, topic, LIMIT_BODY_BYTES), FIELDS_END};
 const struct field no_input_fields[] = {FIELDS_END};
 const struct field dead_ask_fields[] = {FIELD_STRING(1, dead_ask, group, 1, LIMIT_TOPIC_BYTES, 0),
-                                        FIELD_BLOB(2, dead_ask, numbers, LIMIT_BODY_BYTES),
+                                        FIELD_BLOB(2, dead_ask, ids, LIMIT_BODY_BYTES),
                                         FIELD_INT(3, dead_ask, verb, DEAD_REDRIVE, DEAD_PURGE, 0),
-                                        FIELD_INT(4, dead_ask, max, 1, LIMIT_RING_MOVES, 0), FIELDS_END};
+                                        FIELD_INT(4, dead_ask, max, 0, LIMIT_RING_MOVES, 0), FIELDS_END};
 const struct field dead_done_fields[] = {FIELD_INT(1, dead_done, count, 0, INT64_MAX, 0),
                                          FIELD_INT(2, dead_done, left, 0, INT64_MAX, 0), FIELDS_END};
 const struct field group_ask_fields[] = {FIELD_STRING(1, group_ask, group, 1, LIMIT_TOPIC_BYTES, 0),
@@ -201,9 +201,10 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
 
 static enum err named_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (size_t at = 0; at + sizeof(uint64_t) <= in->numbers.len; at += sizeof(uint64_t)) {
-        uint64_t number;
-        memcpy(&number, in->numbers.ptr + at, sizeof number);
+    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len; at += sizeof(uint64_t)) {
+        uint64_t id, number;
+        memcpy(&id, in->ids.ptr + at, sizeof id);
+        TRY(topic_number_of(queue->rows, queue->tid, id, &number));
         enum err err = settle_dead(queue, group, (enum dead_verb)in->verb, number);
         TRY(err == ERR_NOT_FOUND ? OK : err);
         *out += err == OK;
@@ -223,7 +224,7 @@ enum err dead_reduce(struct turn *turn, const void *raw, struct reply *reply)
         return ERR_FORBIDDEN;
     }
     TRY(queue_group_named(&queue, in->group, &group));
-    TRY(in->numbers.len > 0 ? named_dead(&queue, group, in, &count) : all_dead(&queue, group, in, &count));
+    TRY(in->ids.len > 0 ? named_dead(&queue, group, in, &count) : all_dead(&queue, group, in, &count));
     FIELD_SET(dead_done_fields, &done, struct dead_done, count, count);
     FIELD_SET(dead_done_fields, &done, struct dead_done, left, (int64_t)group->state.dead);
     reply_struct(reply, dead_done_fields, &done);

@@ -64,20 +64,21 @@ const struct field group_out_fields[] = {FIELD_STRING(1, group_out, group, 0, 0,
                                          FIELDS_END};
 
 static const char *const encodings[] = {"utf8", "base64", NULL};
-#define MESSAGE_FIELDS(body_flags, from)                                                                      \
+#define MESSAGE_FIELDS(body_flags, from)                                                                             \
     FIELD_STRING(1, message_in, body, 0, LIMIT_MESSAGE_BYTES / 3 * 4 + 4, FIELD_IN_BYTES | FIELD_TEXT | body_flags), \
-        FIELD_ENUM(2, message_in, encoding, encodings, 0),                                                    \
-        FIELD_STRING(3, message_in, key, 1, LIMIT_MESSAGE_KEY_BYTES, FIELD_IN_BYTES | from),                  \
-        FIELD_INT(6, message_in, delay_ms, 0, LIMIT_DELAY_MS, from), FIELD_TIME(7, message_in, deliver_at, from), \
-        FIELD_INT(8, message_in, ttl_ms, 1, LIMIT_RETENTION_MS, from),                                        \
-        FIELD_INT(9, message_in, priority, 0, UINT32_MAX, from),                                              \
+        FIELD_ENUM(2, message_in, encoding, encodings, 0),                                                           \
+        FIELD_STRING(3, message_in, key, 1, LIMIT_MESSAGE_KEY_BYTES, FIELD_IN_BYTES | from),                         \
+        FIELD_INT(6, message_in, delay_ms, 0, LIMIT_DELAY_MS, from), FIELD_TIME(7, message_in, deliver_at, from),    \
+        FIELD_INT(8, message_in, ttl_ms, 1, LIMIT_RETENTION_MS, from),                                               \
+        FIELD_INT(9, message_in, priority, 0, UINT32_MAX, from),                                                     \
         FIELD_STRING(10, message_in, dedup_id, 1, LIMIT_DEDUP_ID_BYTES, FIELD_IN_BYTES | from)
 const struct field message_in_fields[] = {MESSAGE_FIELDS(FIELD_REQUIRED, 0),
                                           FIELD_MAP(4, message_in, headers, LIMIT_MESSAGE_HEADERS, FIELD_TEXT),
                                           FIELDS_END};
 const struct field publish_in_fields[] = {
     FIELD_STRING(1, publish_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
-    FIELD_OBJECTS(2, publish_in, messages, message_in_fields, struct message_in, 1, LIMIT_BATCH, FIELD_REQUIRED), FIELDS_END};
+    FIELD_OBJECTS(2, publish_in, messages, message_in_fields, struct message_in, 1, LIMIT_BATCH, FIELD_REQUIRED),
+    FIELDS_END};
 const struct field raw_in_fields[] = {
     FIELD_STRING(1, raw_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
     FIELD_BLOB(2, raw_in, body, LIMIT_MESSAGE_BYTES),
@@ -97,30 +98,39 @@ const struct field receive_in_fields[] = {FIELD_STRING(1, receive_in, topic, 1, 
                                           FIELD_INT(4, receive_in, wait_ms, 0, LIMIT_WAIT_MS, 0),
                                           FIELD_INT(5, receive_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0),
                                           FIELDS_END};
-const struct field message_out_fields[] = {
-    FIELD_STRING(1, message_out, id, 0, 0, 0),       FIELD_STRING(2, message_out, body, 0, 0, FIELD_TEXT),
-    FIELD_ENUM(3, message_out, encoding, encodings, 0), FIELD_STRING(4, message_out, key, 0, 0, 0),
-    FIELD_MAP(5, message_out, headers, 0, FIELD_TEXT), FIELD_INT(6, message_out, attempt, 1, INT64_MAX, 0),
-    FIELD_STRING(7, message_out, receipt, 0, 0, 0),  FIELD_TIME(8, message_out, published_at, 0),
-    FIELD_INT(9, message_out, priority, 0, UINT32_MAX, 0), FIELD_TIME(10, message_out, expires_at, 0), FIELDS_END};
+const struct field subscribe_in_fields[] = {
+    FIELD_STRING(1, subscribe_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
+    FIELD_STRING(2, subscribe_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
+    FIELD_INT(3, subscribe_in, credit, 1, LIMIT_RECEIVE, FIELD_QUERY),
+    FIELD_INT(4, subscribe_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, FIELD_QUERY), FIELDS_END};
+const struct field message_out_fields[] = {FIELD_STRING(1, message_out, id, 0, 0, 0),
+                                           FIELD_STRING(2, message_out, body, 0, 0, FIELD_TEXT),
+                                           FIELD_ENUM(3, message_out, encoding, encodings, 0),
+                                           FIELD_STRING(4, message_out, key, 0, 0, 0),
+                                           FIELD_MAP(5, message_out, headers, 0, FIELD_TEXT),
+                                           FIELD_INT(6, message_out, attempt, 1, INT64_MAX, 0),
+                                           FIELD_STRING(7, message_out, receipt, 0, 0, 0),
+                                           FIELD_TIME(8, message_out, published_at, 0),
+                                           FIELD_INT(9, message_out, priority, 0, UINT32_MAX, 0),
+                                           FIELD_TIME(10, message_out, expires_at, 0),
+                                           FIELDS_END};
 const struct field messages_out_fields[] = {
     FIELD_OBJECTS(1, messages_out, messages, message_out_fields, struct message_out, 0, LIMIT_RECEIVE, 0), FIELDS_END};
 
-#define SETTLE_FIELDS                                                                                   \
-    FIELD_STRING(1, settle_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),                                \
-        FIELD_STRING(2, settle_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),                            \
+#define SETTLE_FIELDS                                                        \
+    FIELD_STRING(1, settle_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),     \
+        FIELD_STRING(2, settle_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY), \
         FIELD_STRINGS(3, settle_in, receipts, FIELD_REQUIRED)
 const struct field ack_in_fields[] = {SETTLE_FIELDS, FIELDS_END};
 const struct field nack_in_fields[] = {SETTLE_FIELDS, FIELD_INT(4, settle_in, delay_ms, 0, LIMIT_DELAY_MS, 0),
                                        FIELDS_END};
 const struct field extend_in_fields[] = {SETTLE_FIELDS,
-                                         FIELD_INT(5, settle_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0),
-                                         FIELDS_END};
+                                         FIELD_INT(5, settle_in, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0), FIELDS_END};
 const struct field results_out_fields[] = {FIELD_STRINGS(1, results_out, results, 0), FIELDS_END};
 
-const struct field browse_in_fields[] = {
-    FIELD_STRING(1, browse_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY), FIELD_STRING(2, browse_in, from, 1, 64, FIELD_QUERY),
-    FIELD_INT(3, browse_in, limit, 1, LIMIT_PAGE, FIELD_QUERY), FIELDS_END};
+const struct field browse_in_fields[] = {FIELD_STRING(1, browse_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
+                                         FIELD_STRING(2, browse_in, from, 1, 64, FIELD_QUERY),
+                                         FIELD_INT(3, browse_in, limit, 1, LIMIT_PAGE, FIELD_QUERY), FIELDS_END};
 const struct field message_id_fields[] = {FIELD_STRING(1, message_id_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
                                           FIELD_STRING(2, message_id_in, id, 1, 64, FIELD_QUERY | FIELD_REQUIRED),
                                           FIELDS_END};
@@ -141,9 +151,12 @@ const struct field list_topics_fields[] = {FIELD_INT(1, list_topics, limit, 1, L
                                            FIELD_STRING(2, list_topics, cursor, 0, LIMIT_TOPIC_BYTES, FIELD_QUERY),
                                            FIELDS_END};
 
-static const struct table tables[] = {{TABLE_TOPIC, "topics", true},      {TABLE_TOPIC_USER, "topic_users", false},
-                                      {TABLE_QUEUE, "queue_rows", false}, {TABLE_MESSAGE, "messages", true},
-                                      {TABLE_GROUP, "group_rows", false}, {TABLE_QUEUE_TIME, "queue_times", false},
+static const struct table tables[] = {{TABLE_TOPIC, "topics", true},
+                                      {TABLE_TOPIC_USER, "topic_users", false},
+                                      {TABLE_QUEUE, "queue_rows", false},
+                                      {TABLE_MESSAGE, "messages", true},
+                                      {TABLE_GROUP, "group_rows", false},
+                                      {TABLE_QUEUE_TIME, "queue_times", false},
                                       {0}};
 
 #define IN(table, type) .in = table, .in_size = sizeof(struct type)
@@ -161,20 +174,22 @@ static const struct op ops[] = {
     {QUEUE_DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete", METHOD_DELETE, TOPIC,
      "Delete a topic with all that is in it", IN(topic_in_fields, topic_in), STATE, .steps = delete_topic_steps},
     {QUEUE_PUBLISH, OP_SCRIPT, 0, ROLE_USER, 201, "publish", METHOD_POST, TOPIC "/messages",
-     "Publish messages, all or none", IN(publish_in_fields, publish_in), .state_size = sizeof(struct publish_state), .out = ids_out_fields,
-     .steps = publish_steps, .body_max = LIMIT_PUBLISH_BYTES},
+     "Publish messages, all or none", IN(publish_in_fields, publish_in), .state_size = sizeof(struct publish_state),
+     .out = ids_out_fields, .steps = publish_steps, .body_max = LIMIT_PUBLISH_BYTES},
     {QUEUE_PUBLISH_RAW, OP_SCRIPT, OP_RAW, ROLE_USER, 201, "publish_raw", METHOD_POST, TOPIC "/messages/raw",
-     "Publish the body as one message", IN(raw_in_fields, raw_in), .state_size = sizeof(struct publish_state), .out = ids_out_fields,
-     .steps = publish_raw_steps, .body_max = LIMIT_MESSAGE_BYTES},
+     "Publish the body as one message", IN(raw_in_fields, raw_in), .state_size = sizeof(struct publish_state),
+     .out = ids_out_fields, .steps = publish_raw_steps, .body_max = LIMIT_MESSAGE_BYTES},
     {QUEUE_BROWSE, OP_SCRIPT, 0, ROLE_USER, 200, "browse", METHOD_GET, TOPIC "/messages",
      "Look at kept messages without taking them", IN(browse_in_fields, browse_in), STATE, .out = message_out_fields,
      .steps = browse_steps},
     {QUEUE_MESSAGE, OP_SCRIPT, 0, ROLE_USER, 200, "message", METHOD_GET, TOPIC "/messages/{id}", "One kept message",
      IN(message_id_fields, message_id_in), STATE, .out = message_out_fields, .steps = message_steps},
     {QUEUE_GROUPS, OP_SCRIPT, 0, ROLE_USER, 200, "groups", METHOD_GET, TOPIC "/groups", "The groups of a topic",
-     IN(topic_in_fields, topic_in), .state_size = sizeof(struct group_list), .out = group_out_fields, .steps = groups_steps},
+     IN(topic_in_fields, topic_in), .state_size = sizeof(struct group_list), .out = group_out_fields,
+     .steps = groups_steps},
     {QUEUE_GROUP, OP_SCRIPT, 0, ROLE_USER, 200, "group", METHOD_GET, GROUP, "A group: its numbers",
-     IN(group_in_fields, group_in), .state_size = sizeof(struct group_list), .out = group_out_fields, .steps = group_steps},
+     IN(group_in_fields, group_in), .state_size = sizeof(struct group_list), .out = group_out_fields,
+     .steps = group_steps},
     {QUEUE_GROUP_DELETE, OP_SCRIPT, 0, ROLE_USER, 204, "delete_group", METHOD_DELETE, GROUP, "Delete a group",
      IN(group_in_fields, group_in), STATE, .steps = delete_group_steps},
     {QUEUE_RECEIVE, OP_SCRIPT, 0, ROLE_USER, 200, "receive", METHOD_POST, GROUP "/receive",
@@ -196,6 +211,9 @@ static const struct op ops[] = {
      IN(group_in_fields, group_in), STATE, .out = dead_done_fields, .steps = purge_steps},
     {QUEUE_SEEK, OP_SCRIPT, 0, ROLE_USER, 204, "seek", METHOD_POST, GROUP "/seek", "A group begins anew somewhere",
      IN(seek_in_fields, seek_in), STATE, .steps = seek_steps},
+    {QUEUE_SUBSCRIBE, OP_STREAM, 0, ROLE_USER, 200, "subscribe", METHOD_GET, GROUP "/stream",
+     "Messages as they come (text/event-stream)", IN(subscribe_in_fields, subscribe_in), STATE,
+     .steps = subscribe_steps, .watches = subscribe_watches},
     {QUEUE_RING, OP_SCRIPT, .name = "ring", .steps = ring_steps},
     {QUEUE_DO_PUT, OP_COMMAND, .name = "do_put", IN(put_topic_fields, put_topic), .out = topic_fields,
      .reduce = put_topic_reduce},
@@ -222,4 +240,5 @@ const struct kind queue_kind = {.id = KIND_QUEUE,
                                 .alarms = alarms,
                                 .forget = queue_forget,
                                 .check = queue_check,
-                                .mend = queue_mend};
+                                .mend = queue_mend,
+                                .metrics = queue_metrics};

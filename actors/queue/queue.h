@@ -60,8 +60,8 @@ struct received {
 enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_EXTEND, SETTLE_BURY };
 struct settle_ask {
     uint32_t verb, name_len;
-    int64_t ms;           /* nack: delay; extend: from now on; -1: the topic's visibility */
-    int64_t priority;     /* nack, bury: a new one; -1: as it was */
+    int64_t ms;       /* nack: delay; extend: from now on; -1: the topic's visibility */
+    int64_t priority; /* nack, bury: a new one; -1: as it was */
 };
 struct settle_one {
     uint32_t gid, reserved;
@@ -90,11 +90,11 @@ struct no_input {
 extern const struct field no_input_fields[];
 enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *reply);
 
-/* DO_DEAD: the oldest dead letters, or those with these numbers, are redriven or purged. */
+/* DO_DEAD: the oldest dead letters, or those with these ids, are redriven or purged. */
 enum dead_verb { DEAD_REDRIVE, DEAD_PURGE };
 struct dead_ask {
     struct fieldset set;
-    struct bytes group, numbers;
+    struct bytes group, ids;
     int64_t verb, max;
 };
 struct dead_done {

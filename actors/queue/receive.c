@@ -145,10 +145,8 @@ static enum err pass(struct pick *pick, const struct candidate *candidate)
 
 static void add_entry(struct pick *pick, struct taken taken, size_t size)
 {
-    pick->entries[pick->len++] = (struct delivery_entry){.number = taken.number,
-                                                         .key_hash = taken.key_hash,
-                                                         .attempts = taken.attempts + 1,
-                                                         .priority = taken.priority};
+    pick->entries[pick->len++] = (struct delivery_entry){
+        .number = taken.number, .key_hash = taken.key_hash, .attempts = taken.attempts + 1, .priority = taken.priority};
     pick->bytes += size;
     pick->group->state.in_flight++;
     pick->group->state.delivered++;
@@ -158,8 +156,7 @@ static void add_entry(struct pick *pick, struct taken taken, size_t size)
 
 static size_t size_of(const struct message *message)
 {
-    return MESSAGE_HEAD_BYTES + message->key.len + message->headers.len + message->destinations.len +
-           message->body.len;
+    return MESSAGE_HEAD_BYTES + message->key.len + message->headers.len + message->destinations.len + message->body.len;
 }
 
 static bool is_expired(const struct pick *pick, const struct message *message)
@@ -265,8 +262,8 @@ static enum err deliver(struct pick *pick, const struct receive_ask *ask, struct
                                 .len = pick->len};
     for (size_t i = 0; i < pick->len; i++) {
         delivery.entries[i].deadline = turn->now_ms + visibility;
-        delivery.smallest = delivery.entries[i].number < delivery.smallest ? delivery.entries[i].number
-                                                                            : delivery.smallest;
+        delivery.smallest =
+            delivery.entries[i].number < delivery.smallest ? delivery.entries[i].number : delivery.smallest;
     }
     *out = (struct received){.smallest = delivery.smallest, .id = delivery.id, .gid = pick->group->gid};
     return delivery_put_new(queue, pick->group, &delivery);

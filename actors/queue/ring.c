@@ -193,7 +193,8 @@ static enum err sweep(struct ring *ring, struct bytes time)
         TRY(sweep_table(ring, tables[i], prefix));
     }
     TRY(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
-    return ring->moves < LIMIT_RING_MOVES ? OK : rows_put(ring->turn->rows, TABLE_QUEUE_TIME, key_of(&later), BYTES_NONE);
+    return ring->moves < LIMIT_RING_MOVES ? OK
+                                          : rows_put(ring->turn->rows, TABLE_QUEUE_TIME, key_of(&later), BYTES_NONE);
 }
 
 /* Of what was deleted, times are left: they say nothing any more. */

@@ -124,8 +124,8 @@ static bool is_whole(struct bytes item)
         return false;
     }
     memcpy(&ask, item.ptr, sizeof ask);
-    return ask.verb >= SETTLE_ACK && ask.verb <= SETTLE_BURY && ask.name_len <= item.len - sizeof ask &&
-           ask.ms >= -1 && ask.ms <= LIMIT_DELAY_MS && ask.priority <= UINT32_MAX &&
+    return ask.verb >= SETTLE_ACK && ask.verb <= SETTLE_BURY && ask.name_len <= item.len - sizeof ask && ask.ms >= -1 &&
+           ask.ms <= LIMIT_DELAY_MS && ask.priority <= UINT32_MAX &&
            (item.len - sizeof ask - ask.name_len) % sizeof(struct settle_one) == 0;
 }
 

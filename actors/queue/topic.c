@@ -5,27 +5,26 @@
 
 const char *const topic_overflows[] = {"reject", "drop_oldest", NULL};
 
-const struct field topic_fields[] = {
-    FIELD_STRING(1, topic, name, 1, LIMIT_TOPIC_BYTES, 0),
-    FIELD_INT(2, topic, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0),
-    FIELD_INT(3, topic, max_attempts, 0, LIMIT_ATTEMPTS, 0),
-    FIELD_INT(4, topic, retention_ms, 1000, LIMIT_RETENTION_MS, 0),
-    FIELD_INT(5, topic, max_messages, 1, LIMIT_TOPIC_MESSAGES, 0),
-    FIELD_ENUM(6, topic, overflow, topic_overflows, 0),
-    FIELD_INT(7, topic, dedup_window_ms, 0, LIMIT_DEDUP_MS, 0),
-    FIELD_BOOL(8, topic, retain_acked, 0),
-    FIELD_INT(9, topic, partitions, 1, ID_PARTITION_MAX, 0),
-    FIELD_STRINGS(10, topic, publish, 0),
-    FIELD_STRINGS(11, topic, consume, 0),
-    FIELD_TIME(12, topic, created_at, 0),
-    FIELD_TIME(13, topic, updated_at, 0),
-    FIELD_ID(14, topic, owner, 0),
-    FIELD_BLOB(15, topic, publish_ids, 0),
-    FIELD_BLOB(16, topic, consume_ids, 0),
-    {FIELD_AT(TYPE_BOOL, 17, topic, publish_all, FIELD_HIDDEN)},
-    {FIELD_AT(TYPE_BOOL, 18, topic, consume_all, FIELD_HIDDEN)},
-    {FIELD_AT(TYPE_INT, 19, topic, tid, FIELD_HIDDEN), .min = 0, .max = INT64_MAX},
-    FIELDS_END};
+const struct field topic_fields[] = {FIELD_STRING(1, topic, name, 1, LIMIT_TOPIC_BYTES, 0),
+                                     FIELD_INT(2, topic, visibility_ms, 0, LIMIT_VISIBILITY_MS, 0),
+                                     FIELD_INT(3, topic, max_attempts, 0, LIMIT_ATTEMPTS, 0),
+                                     FIELD_INT(4, topic, retention_ms, 1000, LIMIT_RETENTION_MS, 0),
+                                     FIELD_INT(5, topic, max_messages, 1, LIMIT_TOPIC_MESSAGES, 0),
+                                     FIELD_ENUM(6, topic, overflow, topic_overflows, 0),
+                                     FIELD_INT(7, topic, dedup_window_ms, 0, LIMIT_DEDUP_MS, 0),
+                                     FIELD_BOOL(8, topic, retain_acked, 0),
+                                     FIELD_INT(9, topic, partitions, 1, ID_PARTITION_MAX, 0),
+                                     FIELD_STRINGS(10, topic, publish, 0),
+                                     FIELD_STRINGS(11, topic, consume, 0),
+                                     FIELD_TIME(12, topic, created_at, 0),
+                                     FIELD_TIME(13, topic, updated_at, 0),
+                                     FIELD_ID(14, topic, owner, 0),
+                                     FIELD_BLOB(15, topic, publish_ids, 0),
+                                     FIELD_BLOB(16, topic, consume_ids, 0),
+                                     {FIELD_AT(TYPE_BOOL, 17, topic, publish_all, FIELD_HIDDEN)},
+                                     {FIELD_AT(TYPE_BOOL, 18, topic, consume_all, FIELD_HIDDEN)},
+                                     {FIELD_AT(TYPE_INT, 19, topic, tid, FIELD_HIDDEN), .min = 0, .max = INT64_MAX},
+                                     FIELDS_END};
 
 static bool holds(struct bytes ids, struct id account)
 {
@@ -186,4 +185,18 @@ enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_sta
     enum err err = rows_put(rows, TABLE_QUEUE, key_of(&key), buf_bytes(&value));
     buf_free(&value);
     return err;
+}
+
+enum err topic_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out)
+{
+    struct queue_key key = queue_key(tid, ROW_MOVED);
+    struct bytes value;
+    key_u64_add(&key, id);
+    enum err err = rows_get(rows, TABLE_QUEUE, key_of(&key), &value);
+    *out = id;
+    if (err == OK) {
+        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
+        memcpy(out, value.ptr, sizeof *out);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
 }

@@ -20,7 +20,7 @@ struct topic {
     struct bytes publish, consume; /* usernames, as packed strings; "*": every account */
     int64_t created_at, updated_at;
     /* Not shown. */
-    struct id owner; /* none: only administrators manage it */
+    struct id owner;                       /* none: only administrators manage it */
     struct bytes publish_ids, consume_ids; /* accounts, one behind another */
     bool publish_all, consume_all;
     int64_t tid;
@@ -38,8 +38,8 @@ struct id topic_watch_id(struct bytes name);
 
 /* Numbers: TABLE_QUEUE, key = tid | 's', the name behind them. */
 struct topic_state {
-    uint64_t next;  /* number of the next message; rises for ever */
-    uint64_t first; /* no kept message has a smaller number */
+    uint64_t next;      /* number of the next message; rises for ever */
+    uint64_t first;     /* no kept message has a smaller number */
     uint64_t available; /* messages that became available, ever */
     uint64_t retained, delayed, bytes;
     uint64_t apart, lanes; /* kept messages with MESSAGE_APART, and how many priorities they have */
@@ -56,25 +56,25 @@ struct queue_key {
     size_t len;
 };
 enum queue_row { /* in TABLE_QUEUE, behind the tid */
-    ROW_STATE = 's',
-    ROW_LANE = 'l',       /* priority, number */
-    ROW_KEYED = 'k',      /* key hash -> number of the newest message with that key */
-    ROW_DELAYED = 'd',    /* id -> the message */
-    ROW_MOVED = 'm',      /* id -> number, where they differ */
-    ROW_DEDUP = 'u',      /* digest -> time, id */
-    ROW_DEDUP_TIME = 't', /* time, digest */
-    ROW_GROUP_NAME = 'g'  /* name -> gid */
+                 ROW_STATE = 's',
+                 ROW_LANE = 'l',       /* priority, number */
+                 ROW_KEYED = 'k',      /* key hash -> number of the newest message with that key */
+                 ROW_DELAYED = 'd',    /* id -> the message */
+                 ROW_MOVED = 'm',      /* id -> number, where they differ */
+                 ROW_DEDUP = 'u',      /* digest -> time, id */
+                 ROW_DEDUP_TIME = 't', /* time, digest */
+                 ROW_GROUP_NAME = 'g'  /* name -> gid */
 };
 enum group_row { /* in TABLE_GROUP, behind tid and gid */
-    ROW_GROUP = 'a',
-    ROW_DEAD = 'd',     /* number */
-    ROW_HOLD = 'h',     /* key hash -> number of the message that later ones wait for */
-    ROW_LANE_AT = 'l',  /* priority -> number of the last one taken from there */
-    ROW_PENDING = 'p',  /* number */
-    ROW_PARKED = 'q',   /* key hash, number */
-    ROW_READY = 'r',    /* priority, number */
-    ROW_DELIVERY = 'v', /* smallest number, delivery */
-    ROW_CONSUMER = 'c'
+                 ROW_GROUP = 'a',
+                 ROW_DEAD = 'd',     /* number */
+                 ROW_HOLD = 'h',     /* key hash -> number of the message that later ones wait for */
+                 ROW_LANE_AT = 'l',  /* priority -> number of the last one taken from there */
+                 ROW_PENDING = 'p',  /* number */
+                 ROW_PARKED = 'q',   /* key hash, number */
+                 ROW_READY = 'r',    /* priority, number */
+                 ROW_DELIVERY = 'v', /* smallest number, delivery */
+                 ROW_CONSUMER = 'c'
 };
 struct queue_key queue_key(uint64_t tid, enum queue_row row);
 struct queue_key group_key(uint64_t tid, uint32_t gid, enum group_row row);
@@ -103,5 +103,7 @@ enum err topic_find(struct rows *rows, struct bytes name, struct topic *out) MUS
 /* The name points into the row. */
 enum err topic_state_find(struct rows *rows, uint64_t tid, struct topic_state *out, struct bytes *out_name) MUST_USE;
 enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_state *state, struct bytes name) MUST_USE;
+/* The number of a message with that id. */
+enum err topic_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out) MUST_USE;
 
 #endif

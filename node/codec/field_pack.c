@@ -83,7 +83,8 @@ void field_pack(struct buf *out, const struct field *fields, const void *in)
 
 void field_strings_begin(struct buf *strings, uint32_t count)
 {
-    const uint8_t head[] = {0xdd, (uint8_t)(count >> 24), (uint8_t)(count >> 16), (uint8_t)(count >> 8), (uint8_t)count};
+    const uint8_t head[] = {0xdd, (uint8_t)(count >> 24), (uint8_t)(count >> 16), (uint8_t)(count >> 8),
+                            (uint8_t)count};
     buf_add(strings, head, sizeof head); /* array 32 */
 }
 

@@ -53,6 +53,9 @@ class Http(NodeTest):
             (505, b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
             (417, b"POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 1\r\n\r\nx"),
             (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n"),
+            (413, b"POST /v1/reminders HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1048577\r\n\r\n"),
+            (413, b"POST /v1/reminders HTTP/1.1\r\nHost: a\r\nContent-Length: 3145729\r\n\r\n"),  # more than any operation takes
+            (413, b"POST /v1/reminders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b"x" * 1048576 + b"\r\n1\r\nx\r\n"),
             (414, b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 17000 + b"\r\n\r\n"),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
@@ -156,6 +159,13 @@ class Http(NodeTest):
             self.assertEqual(s.recv(1000), b"HTTP/1.1 100 Continue\r\n\r\n")
             s.sendall(body)
             self.assertTrue(s.recv(1000).startswith(b"HTTP/1.1 401 "))
+
+    def test_bodies_up_to_the_limit(self):
+        token = self.node.signup("limit").token.encode()
+        head = b"POST /v1/reminders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n" % token
+        body = b'{"title":"t"}'.ljust(1024 * 1024)
+        self.assertEqual(self.status(head + b"Content-Length: %d\r\n\r\n" % len(body) + body, closed=False), 201)
+        self.assertEqual(self.status(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), closed=False), 201)
 
     def test_half_closed_client_gets_its_answer(self):
         with socket.create_connection(("127.0.0.1", self.node.port)) as s:

@@ -1,9 +1,13 @@
 """The queue on one node: topics, publishing, receiving, settling, dead letters, looking, refusals."""
 import base64
+import json
+import re
+import socket
+import subprocess
 import threading
 import time
 
-from belfry import NodeTest, main
+from belfry import BINARY, SLOW, NodeTest, main
 
 
 class Queue:
@@ -166,6 +170,56 @@ class Waiting(QueueTest):
         self.assertEqual(queue.settle("ack", first), ["ok"])
 
 
+class Subscribing(QueueTest):
+    def subscribe(self, queue, query="", token=None):
+        s = socket.create_connection(("127.0.0.1", self.node.port), timeout=20 * SLOW)
+        self.addCleanup(s.close)
+        s.sendall(("GET %s/groups/g/stream%s HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n" % (queue.path, query, token or self.owner.token)).encode())
+        return s.makefile("rb")
+
+    def events(self, stream, count):
+        found = []
+        while len(found) < count:
+            line = stream.readline()
+            self.assertTrue(line, "the stream ended")
+            if line.startswith(b"data: "):
+                found.append(json.loads(line[6:]))
+        return found
+
+    def test_messages_come_as_far_as_there_is_credit(self):
+        queue = self.queue()
+        queue.publish("a")
+        stream = self.subscribe(queue, "?credit=2")
+        first = self.events(stream, 1)
+        queue.publish("b", "c", "d")
+        second = self.events(stream, 1)
+        self.assertEqual(bodies(first + second), ["a", "b"])
+        time.sleep(0.2)
+        self.assertEqual(queue.group()["in_flight"], 2)
+        self.assertEqual(queue.settle("ack", first), ["ok"])
+        third = self.events(stream, 1)
+        self.assertEqual(bodies(third), ["c"])
+        self.assertEqual(queue.settle("ack", second + third), ["ok", "ok"])
+        self.assertEqual(bodies(self.events(stream, 1)), ["d"])
+
+    def test_what_is_refused(self):
+        queue = self.queue()
+        stranger = self.node.signup("listener%d" % self.number)
+        self.assertEqual(stranger.get(queue.path + "/groups/g/stream").status, 403)
+        self.assertEqual(self.owner.get("/v1/topics/none/groups/g/stream").status, 404)
+        self.assertEqual(self.owner.get(queue.path + "/groups/g/stream?credit=0").status, 422)
+        self.assertEqual(self.owner.request("HEAD", queue.path + "/groups/g/stream").status, 200)
+
+    def test_a_deleted_topic_ends_it(self):
+        queue = self.queue()
+        stream = self.subscribe(queue)
+        queue.publish("a")
+        self.events(stream, 1)
+        self.owner.delete(queue.path)
+        rest = stream.read()
+        self.assertIn(b"event: stream.end", rest)
+
+
 class Order(QueueTest):
     def test_one_of_a_key_at_a_time_in_order(self):
         queue = self.queue()
@@ -292,6 +346,103 @@ class Looking(QueueTest):
         queue.settle("ack", queue.take())
         self.assertEqual(self.owner.get(queue.path).json["messages"], 1)
         self.assertEqual(queue.receive("other").status, 422)
+
+
+class Wide(QueueTest):
+    """A topic over several partitions behaves as one, but for the order of messages without a key."""
+
+    def test_everything_arrives_once_and_keys_keep_their_order(self):
+        queue = self.queue(partitions=3)
+        for i in range(10):
+            self.assertEqual(queue.publish(*[{"body": "%s%d" % (k, i), "key": k} for k in "abcdef"], "plain%d" % i).status, 201)
+        got = []
+        while True:
+            messages = queue.take(max=7)
+            if not messages:
+                break
+            got += messages
+            self.assertEqual(set(queue.settle("ack", messages)), {"ok"})
+        self.assertEqual(len(got), 70)
+        for k in "abcdef":
+            self.assertEqual([m["body"] for m in got if m.get("key") == k], ["%s%d" % (k, i) for i in range(10)])
+        self.assertGreater(len({m["id"].split("-")[0] for m in got}), 1)
+        numbers = queue.group()
+        self.assertEqual((numbers["depth"], numbers["acked"]), (0, 70))
+        self.assertEqual(self.owner.get(queue.path).json["messages"], 70)
+        seen, cursor = [], ""
+        while cursor is not None:
+            page = self.owner.get(queue.path + "/messages?limit=9" + cursor).json
+            seen += page["items"]
+            cursor = page["next_cursor"] and "&from=" + page["next_cursor"]
+        self.assertEqual({m["id"] for m in seen}, {m["id"] for m in got})
+        self.assertEqual(self.owner.delete(queue.path).status, 204)
+        self.assertEqual(self.owner.get(queue.path).status, 404)
+
+    def test_a_receive_waits_for_all_of_its_partitions(self):
+        queue = self.queue(partitions=3)
+        self.assertEqual(queue.take(), [])
+        for i in range(6):
+            got = []
+            other = self.node.client(self.owner.token)
+            thread = threading.Thread(target=lambda: got.extend(other.post(queue.path + "/groups/g/receive", {"wait_ms": 20000}).json["messages"]))
+            thread.start()
+            time.sleep(0.05)
+            queue.publish({"body": "m%d" % i, "key": "key%d" % i})
+            thread.join()
+            self.assertEqual(bodies(got), ["m%d" % i])
+
+    def test_dead_letters_of_all_partitions(self):
+        queue = self.queue(partitions=3, max_attempts=1)
+        queue.publish(*[{"body": "m%d" % i, "key": "key%d" % i} for i in range(12)])
+        while True:
+            messages = queue.take(max=100)
+            if not messages:
+                break
+            queue.settle("nack", messages)
+        dead = self.owner.get(queue.path + "/groups/g/dead-letters").json["items"]
+        self.assertEqual({d["body"] for d in dead}, {"m%d" % i for i in range(12)})
+        redriven = self.owner.post(queue.path + "/groups/g/dead-letters/redrive", {"ids": [d["id"] for d in dead[:5]]})
+        self.assertEqual(redriven.json, {"count": 5, "left": 7})
+        self.assertEqual(self.owner.delete(queue.path + "/groups/g/dead-letters").json, {"count": 7, "left": 0})
+
+
+class Operator(QueueTest):
+    def belfry(self, *line):
+        done = subprocess.run([BINARY, line[0], "--data", self.node.data, *line[1:]], capture_output=True, text=True, timeout=30 * SLOW)
+        return done.returncode, done.stdout
+
+    def test_the_operators_commands(self):
+        queue = self.queue(max_attempts=1)
+        ids = queue.publish("first", {"body": "second", "key": "k"}).json["ids"]
+        queue.settle("nack", queue.take())
+        code, out = self.belfry("topics")
+        self.assertEqual(code, 0)
+        row = [line.split() for line in out.splitlines() if line.startswith(queue.topic + " ")]
+        self.assertEqual([row[0][0], row[0][2], row[0][-1]], [queue.topic, "2", "1"])
+        code, out = self.belfry("groups", queue.topic)
+        self.assertEqual((code, out.splitlines()[1].split()[:5]), (0, ["g", "1", "0", "0", "1"]))
+        code, out = self.belfry("peek", queue.topic, "--limit", "1")
+        self.assertEqual((code, len(out.splitlines())), (0, 2))
+        code, out = self.belfry("peek", queue.topic, "--from", ids[1], "-o", "json")
+        self.assertEqual([m["body"] for m in json.loads(out)["items"]], ["second"])
+        code, out = self.belfry("redrive", queue.topic, "g")
+        self.assertEqual((code, json.loads(out)), (0, {"count": 1, "left": 0}))
+        self.assertEqual(self.belfry("peek", "nowhere")[0], 1)
+        self.assertEqual(self.belfry("topics", "--what")[0], 2)
+
+    def test_metrics(self):
+        queue = self.queue(max_attempts=1)
+        queue.publish("a", "b", "c")
+        messages = queue.take(max=2)
+        queue.settle("ack", messages[:1])
+        queue.settle("nack", messages[1:])
+        text = self.node.client().get("/metrics").text
+        def value(name, group=',group="g"'):
+            found = re.search(r'^%s\{topic="%s",partition="\d+"%s\} (\S+)$' % (name, queue.topic, group), text, re.M)
+            return float(found.group(1))
+        self.assertEqual([value("belfry_queue_" + n) for n in ("depth", "in_flight", "dead_letters", "acked_total", "delivered_total")], [1, 0, 1, 1, 2])
+        self.assertEqual(value("belfry_queue_published_total", ""), 3)
+        self.assertGreater(value("belfry_queue_oldest_age_seconds"), 0)
 
 
 class Refusals(QueueTest):
