@@ -24,11 +24,11 @@ READY_S = 60
 
 
 def topics():
-    return [Topic("ordered", keys=5, publishers=3),
+    return [Topic("ordered", keys=5, publishers=3, streams=1),
             Topic("urgent", priorities=(None, None, 0, 7, 5000, 1 << 31), delayed=0.1),
-            Topic("wide", publishers=3, keys=40, partitions=3, visibility_ms=2000),
+            Topic("wide", publishers=3, keys=40, partitions=3, visibility_ms=2000, streams=1),
             Topic("wide.nokeys", partitions=3, delayed=0.05),
-            Topic("tries", keys=10, max_attempts=4, visibility_ms=700, ack=0.35, nack=0.35, late=0.1, extend=0.1),
+            Topic("tries", keys=10, max_attempts=4, visibility_ms=700, streams=1, ack=0.35, nack=0.35, late=0.1, extend=0.1),
             Topic("once", groups=("only",), retain_acked=False, publishers=2),
             Topic("once.tries", groups=("only",), retain_acked=False, keys=10, max_attempts=4, visibility_ms=500, ack=0.4, nack=0.3)]
 

@@ -8,12 +8,14 @@ import collections
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 
 from belfry import SLOW
 
 SETTLE_TRIES = 30
+SILENT_S = 2  # then a stream is opened anew, elsewhere
 CLOCKS_S = 0.02  # what two readings of one machine's clocks may differ by
 
 
@@ -80,11 +82,11 @@ class Entry:
 class Topic:
     """Settings, who publishes how, and how consumers behave. ack, nack, late, extend: shares; what is left runs out."""
 
-    def __init__(self, name, groups=("a", "b"), publishers=2, keys=0, priorities=(None,), delayed=0.0, batch=20, pace=0.05,
+    def __init__(self, name, groups=("a", "b"), publishers=2, keys=0, priorities=(None,), delayed=0.0, batch=20, pace=0.05, streams=0,
                  ack=0.75, nack=0.1, late=0.05, extend=0.05, **settings):
         self.name, self.groups, self.settings = name, groups, {"visibility_ms": 1500, **settings}
         self.publishers, self.keys, self.priorities, self.delayed = publishers, keys, priorities, delayed
-        self.batch, self.pace = batch, pace
+        self.batch, self.pace, self.streams = batch, pace, streams
         self.shares = [("ack", ack), ("nack", nack), ("late", late), ("extend", extend), ("forget", 1 - ack - nack - late - extend)]
         self.path = "/v1/topics/" + name
         self.visibility = self.settings["visibility_ms"] / 1000
@@ -100,7 +102,7 @@ Settle = collections.namedtuple("Settle", "verb id attempt began ended result la
 class Load:
     def __init__(self, addresses, token, topics, seed, consumers=2):
         self.addresses, self.token, self.topics, self.seed = addresses, token, topics, seed
-        self.refused, self.broken = [], []
+        self.refused, self.broken, self.streamed = [], [], 0
         self.published = []  # Publish
         self.deliveries = collections.defaultdict(list)  # (topic, group) -> Delivery
         self.settles = collections.defaultdict(list)
@@ -109,6 +111,8 @@ class Load:
         self.publishers = [threading.Thread(target=self.guard, args=(self.publish, t, n)) for t in topics for n in range(t.publishers)]
         self.consumers = [threading.Thread(target=self.guard, args=(self.consume, t, g, n))
                           for t in topics for g in t.groups for n in range(consumers)]
+        self.consumers += [threading.Thread(target=self.guard, args=(self.subscribe, t, g, n))
+                           for t in topics for g in t.groups for n in range(t.streams)]
 
     def guard(self, what, *args):
         try:
@@ -195,13 +199,42 @@ class Load:
             if not answer.good and answer.sent or not messages and answer.ended - answer.began > topic.visibility:
                 self.lost[topic.name, group] += most
             for place, m in enumerate(messages):
-                self.deliveries[topic.name, group].append(Delivery(
-                    m["id"], m["attempt"], text_of(m), m.get("key"), m.get("priority"), m["published_at"], answer.began, answer.ended,
-                    answer.wall, (id(answer), place)))
+                self.take(topic, group, m, answer, (id(answer), place))
             if messages:
                 self.settle(topic, group, path, messages, entry, chance)
             if not answer.sent:
                 time.sleep(0.05)
+
+    def take(self, topic, group, m, answer, place):
+        self.deliveries[topic.name, group].append(Delivery(m["id"], m["attempt"], text_of(m), m.get("key"), m.get("priority"), m["published_at"],
+                                                           answer.began, answer.ended, answer.wall, place))
+
+    def subscribe(self, topic, group, number):
+        """A consumer by a stream: its messages were delivered some time after it was opened."""
+        chance, entry = random.Random("%s %s %s stream %s" % (self.seed, topic.name, group, number)), Entry(self, number + 1)
+        path, at = "%s/groups/%s/" % (topic.path, group), number
+        while self.consuming:
+            at, credit, began = at + 1, chance.choice((1, 10, 50)), time.monotonic()
+            try:
+                with socket.create_connection(self.addresses[at % len(self.addresses)], timeout=SILENT_S * SLOW) as s:
+                    s.sendall(("GET %sstream?credit=%d HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n" % (path, credit, self.token)).encode())
+                    self.read_stream(topic, group, path, s.makefile("rb"), began, entry, chance)
+            except OSError:
+                time.sleep(0.05)
+            self.lost[topic.name, group] += credit
+
+    def read_stream(self, topic, group, path, lines, began, entry, chance):
+        status = lines.readline().split()
+        if status[1:2] != [b"200"] and status[1:2] < [b"500"] and status:
+            self.refused.append((path + "stream", status))
+        for line in lines:
+            if line.startswith(b"data: ") and b'"receipt"' in line:
+                m = json.loads(line[6:])
+                self.streamed += 1
+                self.take(topic, group, m, Answer(200, None, began), (m["receipt"], 0))
+                self.settle(topic, group, path, [m], entry, chance)
+            if not self.consuming or chance.random() < 0.001:
+                return
 
     def settle(self, topic, group, path, messages, entry, chance):
         verb = chance.choices(*zip(*topic.shares))[0] if self.rough else "ack"
@@ -293,6 +326,7 @@ class Judge:
             self.say("refused", line)
         for topic in load.topics:
             self.judge_topic(topic)
+        self.counts["by streams"] = load.streamed
 
     def say(self, what, *about):
         self.counts["wrong: " + what] += 1
