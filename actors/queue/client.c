@@ -132,6 +132,19 @@ static enum err encode_destinations(struct script *s, size_t at, struct bytes na
     return OK;
 }
 
+/* The same for what is sent again: one key, or one deduplication id, is in one shard. */
+static unsigned shard_of(const struct publish_state *st, const struct message *message, const struct publish_head *head)
+{
+    uint64_t hash = message->key_hash;
+    if (hash == 0 && head->has_dedup == 0) {
+        return st->client.first;
+    }
+    if (hash == 0) {
+        memcpy(&hash, head->dedup, sizeof hash);
+    }
+    return (unsigned)(hash % st->client.shards);
+}
+
 /* One message, as commands have it. raw: its body is any bytes. */
 static enum err encode_message(struct script *s, size_t at, const struct message_in *in, bool raw)
 {
@@ -171,7 +184,7 @@ static enum err encode_message(struct script *s, size_t at, const struct message
                               .body = body};
     publish_add(&item, head, &message);
     st->items[at] = keep(s, &item);
-    st->shards[at] = message.key_hash != 0 ? (unsigned)(message.key_hash % st->client.shards) : st->client.first;
+    st->shards[at] = shard_of(st, &message, &head);
     return OK;
 }
 

@@ -252,6 +252,15 @@ class Order(QueueTest):
         time.sleep(0.8)
         self.assertNotEqual(queue.publish({"body": "a", "dedup_id": "x"}).json["ids"], first)
 
+    def test_deduplication_over_several_partitions(self):
+        queue = self.queue(partitions=5)
+        batch = [{"body": "m%d" % i, "dedup_id": "d%d" % i} for i in range(20)]
+        first = queue.publish(*batch).json["ids"]
+        self.assertGreater(len({i.split("-")[0] for i in first}), 1)
+        for _ in range(5):
+            self.assertEqual(queue.publish(*batch).json["ids"], first)
+        self.assertEqual(self.owner.get(queue.path).json["messages"], 20)
+
     def test_time_to_live(self):
         queue = self.queue()
         queue.publish({"body": "short", "ttl_ms": 200}, {"body": "long", "ttl_ms": 60000})
