@@ -5,13 +5,21 @@
 
 #include "actors/auth/auth.h"
 #include "actors/events/events.h"
+#include "actors/queue/queue.h"
 #include "actors/reminders/reminders.h"
 #include "actors/system/system.h"
 #include "node/limits.h"
 
 const char *const role_names[] = {"", "user", "admin", NULL};
 
-const struct kind *const kinds[] = {&system_kind, &auth_kind, &reminders_kind, &events_kind, NULL};
+#ifdef TEST_KIND /* one more, in a binary for tests alone (tests/waits) */
+extern const struct kind TEST_KIND;
+#define TEST_KINDS &TEST_KIND,
+#else
+#define TEST_KINDS
+#endif
+const struct kind *const kinds[] = {&system_kind, &auth_kind,  &reminders_kind,
+                                    &events_kind, &queue_kind, TEST_KINDS NULL};
 
 const struct kind *kind_find(uint8_t id)
 {
@@ -103,11 +111,11 @@ enum err turn_check_version(const struct turn *turn, uint64_t version)
     return turn->if_match == 0 || turn->if_match == version ? OK : ERR_PRECONDITION_FAILED;
 }
 
-void turn_touch(struct turn *turn, struct id account)
+void turn_touch(struct turn *turn, struct id id)
 {
     size_t len = turn->touched.len;
-    if (len < sizeof account || memcmp(turn->touched.ptr + len - sizeof account, account.b, sizeof account) != 0) {
-        buf_add_bytes(&turn->touched, id_bytes(&account));
+    if (len < sizeof id || memcmp(turn->touched.ptr + len - sizeof id, id.b, sizeof id) != 0) {
+        buf_add_bytes(&turn->touched, id_bytes(&id));
     }
 }
 

@@ -46,9 +46,12 @@ struct op {
     enum err (*reduce)(struct turn *turn, const void *in, struct reply *reply);
     enum err (*query)(struct look *look, const void *in, struct reply *reply);
     const struct step *steps;
-    /* OP_STREAM: appends Server-Sent Events behind the cursor, about room bytes at most, and moves it; nothing
+    /* OP_STREAM with steps: they give its next events, as an answer of text/event-stream, and are run again whenever
+     * this id was touched, and once more after they gave any; an empty answer waits. */
+    struct id (*watches)(const void *in);
+    /* OP_STREAM without: appends Server-Sent Events behind the cursor, about room bytes at most, and moves it; nothing
      * appended: nothing is new. The first call has *cursor == STREAM_BEGIN. Asked again after each commit with a
-     * NOTICE_EVENTS for the caller's account. */
+     * turn_touch of the caller's account. */
     enum err (*stream)(struct look *look, const void *in, uint64_t *cursor, size_t room, struct buf *out);
     uint32_t body_max; /* bytes, LIMIT_BODY_BYTES_MIN to LIMIT_BODY_BYTES_MAX: 413; 0: LIMIT_BODY_BYTES */
 };
@@ -76,6 +79,8 @@ struct kind {
     /* Rows of the partition were lost to damage: makes the rest fit together again, so that check holds
      * and no reducer meets half of something. `belfry recover` calls it. NULL: any rows fit. */
     enum err (*mend)(struct rows *rows);
+    /* Appends lines for /metrics (Prometheus' text format) about what this replica holds. NULL: none. */
+    void (*metrics)(struct look *look, struct buf *out);
 };
 
 /* Work that must be taken up again when whoever began it died: looked for on the partition's
@@ -98,7 +103,7 @@ struct alarm_in {
     unsigned partition;
 };
 
-enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4 };
+enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4, KIND_QUEUE = 5 };
 extern const struct kind *const kinds[]; /* NULL-terminated */
 const struct kind *kind_find(uint8_t id);
 const struct op *kind_op(const struct kind *kind, uint8_t tag);

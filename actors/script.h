@@ -28,9 +28,12 @@ struct script {
     struct bytes remote; /* client address, for limits and the audit */
     /* What the step before asked for. */
     enum err err;        /* OK, unless this step catches */
-    struct reply answer; /* of a command */
+    struct reply answer; /* of a command; answer.index is the log entry that carried it out */
+    bool rung;           /* script_wait: a watched id was touched; else the time was over */
+    bool draining;       /* the node stops, or the client is gone: nothing is to be waited for any more */
     struct reply *reply; /* the operation's answer */
     const struct script_services *services;
+    uint64_t stream; /* of an OP_STREAM with steps: which one; 0: none, its answer is to be empty (HEAD) */
     /* Set by the functions below. */
     const struct step *steps;
     unsigned next;
@@ -38,6 +41,7 @@ struct script {
 };
 
 enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
+enum { SCRIPT_WATCHES = 16 };                /* of one script */
 
 struct script_services {
     struct rows *(*rows)(struct script *script, unsigned partition);
@@ -52,6 +56,10 @@ struct script_services {
     /* A token of this account carries this time: what is revoked afterwards ends it. */
     int64_t (*stamp)(struct script *script, struct id account);
     enum err (*sign_foreign)(struct script *script, const struct foreign_claims *claims, struct buf *out);
+    void (*watch)(struct script *script, struct id id);
+    void (*wait)(struct script *script, int64_t wait_ms);
+    void (*applied)(struct script *script, unsigned partition, uint64_t index);
+    void (*join)(struct script *script, uint8_t kind, uint8_t op, struct address address, struct bytes item);
 };
 
 /* Before the next step: this partition's state here is fresh. */
@@ -70,6 +78,34 @@ static inline void script_command(struct script *s, uint8_t kind, uint8_t op, st
                                   bool main)
 {
     s->services->command(s, kind, op, address, in, main);
+}
+/* The command is applied as with script_command, in one log entry together with what others ask of the same actor and
+ * operation at about the same time; `in` of its reducer is struct joined (actors/join.h). The part of the answer that
+ * is this script's comes in s->err and s->answer.body. The item must live as long as the script. Errors, too:
+ * ERR_OVERLOADED when too many wait, ERR_TOO_LARGE for an item beyond LIMIT_JOINED_ITEM_BYTES. */
+static inline void script_join(struct script *s, uint8_t kind, uint8_t op, struct address address, struct bytes item)
+{
+    s->services->join(s, kind, op, address, item);
+}
+/* From now on, until the script ends, it hears when this id is touched (turn_touch); also of what was committed since
+ * the step began. SCRIPT_WATCHES ids at most. Who looks for what it waits for looks after this: in the same step what
+ * rows show may be older, but then the next wait is over at once. */
+static inline void script_watch(struct script *s, struct id id)
+{
+    s->services->watch(s, id);
+}
+/* Before the next step: a watched id was touched since script_watch or since the last wait was over (s->rung; now and
+ * then for another id's sake, so look), or that time is over, or s->draining: then the script answers what it has, a
+ * further wait ends it with ERR_SHUTTING_DOWN. */
+static inline void script_wait(struct script *s, int64_t wait_ms)
+{
+    s->services->wait(s, wait_ms);
+}
+/* Before the next step: the rows here show what that entry of the partition's log did (reply.index). It says nothing of
+ * later entries: script_read does. Errors: ERR_NO_QUORUM. */
+static inline void script_applied(struct script *s, unsigned partition, uint64_t index)
+{
+    s->services->applied(s, partition, index);
 }
 static inline void script_goto(struct script *s, unsigned step)
 {

@@ -41,6 +41,7 @@ struct reply {
     const char *type;           /* the body goes out as it is, as this media type; static text */
     struct buf body;
     uint64_t version; /* ETag; 0: none */
+    uint64_t index;   /* of a command, set by the node: the log entry that carried it out, also in a kept answer */
     bool list;
     struct id location; /* appended to the route for the Location header; none: no header */
     struct buf cursor;  /* next page of a list */
@@ -71,7 +72,7 @@ enum notice_topic {
     NOTICE_NONE,
     NOTICE_REVOKED,
     NOTICE_KEYS,
-    NOTICE_EVENTS /* payload: the ids of the accounts whose event logs grew, one behind another */
+    NOTICE_TOUCHED /* payload: the ids that were touched, one behind another */
 };
 enum { NOTICES_MAX = 4 };
 
@@ -88,15 +89,16 @@ struct turn {
     uint64_t seed;     /* drawn by the proposer */
     uint64_t sequence; /* commands of this partition with the same stamp before this one */
     unsigned ids, sends;
-    struct buf touched; /* accounts whose event logs grew; freed with the turn */
+    struct buf touched; /* ids; freed with the turn */
     struct notice notices[NOTICES_MAX];
     size_t notices_len;
 };
 /* A new id of this partition; the same on every replica. */
 struct id turn_new_id(struct turn *turn);
 void turn_notify(struct turn *turn, enum notice_topic topic, struct bytes payload);
-/* The account's event log grew: NOTICE_EVENTS. */
-void turn_touch(struct turn *turn, struct id account);
+/* Something grew that is waited for, an account's event log or a topic: after the commit whoever watches this id is
+ * rung, on every replica (NOTICE_TOUCHED). */
+void turn_touch(struct turn *turn, struct id id);
 /* ERR_PRECONDITION_FAILED when If-Match was sent and names another version. */
 enum err turn_check_version(const struct turn *turn, uint64_t version) MUST_USE;
 

@@ -17,6 +17,7 @@ struct answer {
     struct bytes record_key;
     struct id location;
     int64_t kept_at;
+    int64_t index; /* absent in rows of earlier versions */
 };
 static const struct field answer_fields[] = {FIELD_INT(1, answer, err, 0, INT64_MAX, 0),
                                              FIELD_INT(2, answer, status, 0, 999, 0),
@@ -27,6 +28,7 @@ static const struct field answer_fields[] = {FIELD_INT(1, answer, err, 0, INT64_
                                              FIELD_BLOB(7, answer, record_key, 0),
                                              FIELD_ID(8, answer, location, 0),
                                              FIELD_TIME(9, answer, kept_at, 0),
+                                             FIELD_INT(10, answer, index, 0, INT64_MAX, 0),
                                              FIELDS_END};
 #define SET(a, member, value) FIELD_SET(answer_fields, a, struct answer, member, value)
 
@@ -58,6 +60,7 @@ static void fill_answer(struct answer *answer, const struct outcome *outcome, bo
     SET(answer, err, (int64_t)outcome->err);
     SET(answer, status, reply->status);
     SET(answer, version, (int64_t)reply->version);
+    SET(answer, index, (int64_t)reply->index);
     if (!id_is_none(reply->location)) {
         SET(answer, location, reply->location);
     }
@@ -76,6 +79,7 @@ static void recall(struct rows *rows, const struct answer *answer, const struct 
     out->err = (enum err)answer->err;
     reply->status = (uint16_t)answer->status;
     reply->version = (uint64_t)answer->version;
+    reply->index = (uint64_t)answer->index;
     reply->location = answer->location;
     if (answer->record_table != 0 && rows_get(rows, (uint8_t)answer->record_table, answer->record_key, &body) != OK) {
         body = BYTES_NONE; /* deleted since */
@@ -265,8 +269,9 @@ static enum err run_reducer(struct rows *rows, const struct apply_context *conte
                         .seed = command->seed,
                         .sequence = sequence};
     enum err err = op->reduce(&turn, in, &out->reply);
+    out->reply.index = entry->index;
     if (turn.touched.len > 0) {
-        turn_notify(&turn, NOTICE_EVENTS, buf_bytes(&turn.touched));
+        turn_notify(&turn, NOTICE_TOUCHED, buf_bytes(&turn.touched));
         buf_free(&turn.touched);
     }
     if (is_storage_failure(err)) {
@@ -375,6 +380,10 @@ enum err apply_entry(void *ctx, struct state *state, uint16_t group, struct appl
     if (err != OK) {
         outcome_free(out);
         return is_storage_failure(err) ? err : ERR_CORRUPT; /* a row that must be there is not */
+    }
+    if (out->reply.index == 0) {
+        out->reply.index =
+            entry->index; /* not carried out; or an answer kept by an earlier version, from before this */
     }
     entry->outcome = out;
     return OK;

@@ -103,6 +103,29 @@ static void test_a_request_id_is_applied_once(void **state)
     expect(world, reserve(account_of(2), id_make(NOW, 1, 8), NOW + 1000, "", ""), ERR_USERNAME_TAKEN, false);
 }
 
+/* An answer names the entry that carried the command out, also when it is given again. */
+static void test_an_answer_names_its_entry(void **state)
+{
+    struct world *world = *state;
+    struct id account = account_of(1), request = id_make(NOW, 1, 7);
+    struct outcome *first = apply(world, reserve(account, request, NOW, "key", "body"));
+    struct outcome *again = apply(world, reserve(account, request, NOW, "key", "body"));
+    struct outcome *replayed = apply(world, reserve(account, id_make(NOW, 1, 8), NOW, "key", "body"));
+    struct outcome *refused = apply(world, reserve(account_of(2), id_make(NOW, 1, 9), NOW, "", ""));
+    int64_t later = NOW + LIMIT_REQUEST_WINDOW_MS + 1;
+    struct outcome *stale = apply(world, reserve(account, id_make(NOW, 1, 1), later, "", ""));
+    assert_int_equal(first->reply.index, 1);
+    assert_int_equal(again->reply.index, 1);
+    assert_int_equal(replayed->reply.index, 1);
+    assert_int_equal(refused->reply.index, 4);
+    assert_int_equal(stale->reply.index, 5);
+    outcome_free(first);
+    outcome_free(again);
+    outcome_free(replayed);
+    outcome_free(refused);
+    outcome_free(stale);
+}
+
 static void test_a_request_id_older_than_the_window_is_refused(void **state)
 {
     struct world *world = *state;
@@ -151,6 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_request_id_is_applied_once, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_an_answer_names_its_entry, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_request_id_older_than_the_window_is_refused, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_an_idempotency_key_lives_for_a_day, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_what_the_log_cannot_hold_is_damage, open_world, close_world)};

@@ -2,15 +2,28 @@
 
 #include <stdlib.h>
 
-#include "actors/facades/facade.h"
 #include "node/command.h"
 #include "node/compute.h"
 #include "node/damage.h"
 #include "node/forward.h"
-#include "node/guard.h"
+#include "node/signing.h"
+#include "node/watch.h"
+
+struct script_watch {
+    struct watch watch;
+    struct call *call;
+};
+
+/* What a script watches. */
+struct waiter {
+    unsigned len;
+    bool rung; /* since script_watch, or since the last wait was over */
+    struct script_watch watches[SCRIPT_WATCHES];
+};
 
 static void run_script(struct call *call);
 static void run_query(struct call *call);
+static void end_wait(struct call *call);
 
 static struct call *call_of(struct script *script)
 {
@@ -18,6 +31,15 @@ static struct call *call_of(struct script *script)
 }
 
 /* ---- ending ---- */
+
+static void unwatch(struct call *call)
+{
+    for (unsigned i = 0; call->waiter != NULL && i < call->waiter->len; i++) {
+        watch_remove(call->worker, &call->waiter->watches[i].watch);
+    }
+    call->waiter = NULL;
+    call->waits = false;
+}
 
 static void detach(struct call *call)
 {
@@ -32,6 +54,11 @@ static void detach(struct call *call)
         compute_abandon(call->compute);
         call->compute = NULL;
     }
+    if (call->joining) {
+        gather_drop(&call->join);
+        call->joining = false;
+    }
+    unwatch(call);
     reply_close(&call->script.answer);
 }
 
@@ -56,6 +83,10 @@ void call_abandon(struct call *call)
 static void on_deadline(struct timer *timer)
 {
     struct call *call = container_of(timer, struct call, deadline);
+    if (call->waits) {
+        end_wait(call);
+        return;
+    }
     finish(call, call->reading ? ERR_NO_QUORUM : ERR_TIMEOUT);
 }
 
@@ -113,6 +144,10 @@ static bool is_fresh(struct call *call, unsigned p, struct read_point *point)
 
 static bool all_fresh(struct call *call)
 {
+    if (call->read_index != 0) {
+        const struct partition *partition = &call->worker->node->partitions[call->read_first];
+        return atomic_load_explicit(&partition->applied, memory_order_acquire) >= call->read_index;
+    }
     for (unsigned p = call->read_first; p <= call->read_last; p++) {
         if (!is_fresh(call, p, &call->read_points[p - call->read_first])) {
             return false;
@@ -121,12 +156,36 @@ static bool all_fresh(struct call *call)
     return true;
 }
 
+/* Until all is fresh; true: it has become so meanwhile. */
+static bool begin_waiting_to_read(struct call *call)
+{
+    call->reading = true;
+    list_add_tail(&call->worker->read_waiters, &call->waiting);
+    atomic_store(&call->worker->reads_wait, true);
+    state_writer_hurry(call->worker->node->state_writer);
+    set_deadline(call, LIMIT_READ_MS);
+    return all_fresh(call) && (list_remove(&call->waiting), call->reading = false, true);
+}
+
+/* Where the partition is led the entry is committed; here that would be heard of with the next heartbeat. An answer to
+ * any question says it. */
+static void hear_of_commit(struct call *call)
+{
+    const struct partition *partition = &call->worker->node->partitions[call->read_first];
+    if (atomic_load_explicit(&partition->commit, memory_order_relaxed) < call->read_index) {
+        (void)forward_ask(call->worker, call->read_first);
+    }
+}
+
 /* Samples how far the read must see; it may run when that much is applied here. */
 static bool begin_read(struct call *call, unsigned first, unsigned last)
 {
     struct read_point one;
     call->read_first = first;
     call->read_last = last;
+    if (call->read_index != 0) {
+        return all_fresh(call) || (hear_of_commit(call), begin_waiting_to_read(call));
+    }
     if (call->local) {
         return true; /* this replica as it is */
     }
@@ -142,12 +201,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
         call->read_points = arena_alloc(call->arena, sizeof one);
         *call->read_points = one;
     }
-    call->reading = true;
-    list_add_tail(&call->worker->read_waiters, &call->waiting);
-    atomic_store(&call->worker->reads_wait, true);
-    state_writer_hurry(call->worker->node->state_writer);
-    set_deadline(call, LIMIT_READ_MS);
-    return all_fresh(call) && (list_remove(&call->waiting), call->reading = false, true);
+    return begin_waiting_to_read(call);
 }
 
 void call_run_readers(struct node_worker *worker)
@@ -165,7 +219,7 @@ void call_run_readers(struct node_worker *worker)
         }
         call->reading = false;
         timers_clear(&worker->worker.timers, &call->deadline);
-        if (call->op->type == OP_SCRIPT) {
+        if (call->op->steps != NULL) {
             run_script(call);
         } else {
             run_query(call);
@@ -322,6 +376,133 @@ static void service_command(struct script *script, uint8_t kind_id, uint8_t op_t
     call->submission->data = call;
 }
 
+static void join_done(struct join *join, enum err err, struct bytes part, uint64_t index, uint64_t by)
+{
+    struct call *call = container_of(join, struct call, join);
+    call->joining = false;
+    call->by = call->hashed ? call->by : by;
+    timers_clear(&call->worker->worker.timers, &call->deadline);
+    call->script.err = err;
+    reply_close(&call->script.answer);
+    buf_add_bytes(&call->script.answer.body, part);
+    call->script.answer.index = index;
+    run_script(call);
+}
+
+static void service_join(struct script *script, uint8_t kind_id, uint8_t op_tag, struct address address,
+                         struct bytes item)
+{
+    struct call *call = call_of(script);
+    const struct op *op = kind_op(kind_find(kind_id), op_tag);
+    struct gather_key key = {address.partition, kind_id, op_tag, address.key};
+    CHECK(op != NULL && op->type == OP_COMMAND && op->in == joined_fields && !call->joining &&
+          address.partition < call->worker->node->partitions_len);
+    call->join = (struct join){.caller = script->caller, .item = item, .done = join_done};
+    call->refused = gather_add(call->worker->gathers, &key, &call->join);
+    call->joining = call->refused == OK;
+}
+
+/* ---- waiting for what others do ---- */
+
+static void on_rung(struct watch *watch)
+{
+    struct call *call = container_of(watch, struct script_watch, watch)->call;
+    call->waiter->rung = true;
+    if (call->waits) {
+        list_remove(&call->waiting);
+        list_add_tail(&call->worker->rung, &call->waiting);
+    }
+}
+
+static void service_watch(struct script *script, struct id id)
+{
+    struct call *call = call_of(script);
+    struct node_worker *worker = call->worker;
+    if (call->waiter == NULL) {
+        call->waiter = arena_zalloc(call->arena, sizeof *call->waiter);
+    }
+    struct waiter *waiter = call->waiter;
+    CHECK(waiter->len < SCRIPT_WATCHES);
+    struct script_watch *added = &waiter->watches[waiter->len++];
+    *added = (struct script_watch){{.id = id, .rung = on_rung}, call};
+    watch_add(worker, &added->watch);
+    /* The step's snapshot does not show what was committed in between, and the watch has not heard of it. */
+    bool newer = atomic_load_explicit(&worker->node->commit_seq, memory_order_relaxed) != worker->reader_seq;
+    waiter->rung = waiter->rung || newer;
+}
+
+static void service_wait(struct script *script, int64_t wait_ms)
+{
+    call_of(script)->wait_ms = wait_ms;
+    call_of(script)->waits_next = true;
+}
+
+/* What the script is told of its wait. */
+static void note_wait(struct call *call)
+{
+    call->script.rung = call->waiter != NULL && call->waiter->rung;
+    call->script.draining = call->worker->draining || call->left;
+    if (call->waiter != NULL) {
+        call->waiter->rung = false;
+    }
+}
+
+static void end_wait(struct call *call)
+{
+    list_remove(&call->waiting);
+    timers_clear(&call->worker->worker.timers, &call->deadline);
+    call->waits = false;
+    note_wait(call);
+    run_script(call);
+}
+
+/* False: it is over already. */
+static bool begin_wait(struct call *call)
+{
+    bool again = call->script.draining;
+    note_wait(call);
+    if (call->script.draining && again) {
+        finish(call, ERR_SHUTTING_DOWN);
+        return true;
+    }
+    if (call->script.draining || call->script.rung || call->wait_ms <= 0) {
+        return false;
+    }
+    call->waits = true;
+    set_deadline(call, call->wait_ms);
+    return true;
+}
+
+void calls_run_rung(struct node_worker *worker)
+{
+    struct list *link = NULL;
+    for (unsigned n = 0; n < LIMIT_RUNG && (link = list_pop(&worker->rung)) != NULL; n++) {
+        end_wait(container_of(link, struct call, waiting));
+    }
+    if (!list_empty(&worker->rung)) {
+        worker_wake(&worker->worker); /* other things' turn first */
+    }
+}
+
+void calls_drain(struct node_worker *worker)
+{
+    worker->draining = true;
+    list_each(link, &worker->calls)
+    {
+        struct call *call = container_of(link, struct call, link);
+        if (call->waits) {
+            list_remove(&call->waiting);
+            list_add_tail(&worker->rung, &call->waiting);
+        }
+    }
+}
+
+bool call_leave(struct call *call)
+{
+    call->left = true;
+    return call->waits;
+}
+
 /* ---- password hashes ---- */
 
 static void password_done(void *data, const struct hash_job *result, uint64_t by)
@@ -344,7 +525,7 @@ static void service_password(struct script *script, struct password_job *job, bo
     struct call *call = call_of(script);
     call->password = job;
     call->compute = compute_start(call->worker, verify, job->password, job->phc, password_done, call);
-    call->refused = call->compute == NULL;
+    call->refused = call->compute == NULL ? ERR_OVERLOADED : OK;
 }
 
 /* ---- other services ---- */
@@ -361,46 +542,19 @@ static void service_read(struct script *script, unsigned partition)
     CHECK(all || partition < call->worker->node->partitions_len);
     call->read_first = all ? 1 : partition;
     call->read_last = all ? call->worker->node->data_partitions : partition;
+    call->read_index = 0;
     call->reading = true; /* run_script begins it when the step is over */
+}
+
+static void service_applied(struct script *script, unsigned partition, uint64_t index)
+{
+    service_read(script, partition);
+    call_of(script)->read_index = index; /* 0, of a node that does not say it yet: then it must be fresh */
 }
 
 static void service_random(struct script *script, void *to, size_t len)
 {
     random_fill(&call_of(script)->worker->worker.random, to, len);
-}
-
-static enum err service_sign(struct script *script, struct id account, struct id session, enum role role,
-                             int64_t stamp_ms, struct buf *out)
-{
-    struct node_worker *worker = call_of(script)->worker;
-    int64_t now_ms = clock_wall_ms(worker->node->clock);
-    struct claims claims = {account, session,
-                            id_make(stamp_ms, id_partition(account), random_u64(&worker->worker.random)), role,
-                            now_ms / 1000 + LIMIT_ACCESS_TOKEN_S};
-    return token_sign(worker->node->keyring, &claims, now_ms / 1000, out);
-}
-
-static int64_t service_stamp(struct script *script, struct id account)
-{
-    struct node *node = call_of(script)->worker->node;
-    int64_t now_ms = clock_wall_ms(node->clock), cutoff = guard_cutoff_ms(node->guard, account);
-    return now_ms > cutoff ? now_ms : cutoff + 1;
-}
-
-static enum err service_sign_foreign(struct script *script, const struct foreign_claims *foreign, struct buf *out)
-{
-    struct node_worker *worker = call_of(script)->worker;
-    int64_t now_ms = clock_wall_ms(worker->node->clock);
-    /* A revocation is kept for a token's lifetime: one from before it must not end later. A stamp may be ahead of now.
-     */
-    int64_t from_s = (foreign->stamp_ms < now_ms ? foreign->stamp_ms : now_ms) / 1000;
-    struct claims claims = {
-        .account = foreign->account,
-        .jti = id_make(foreign->stamp_ms, id_partition(foreign->account), random_u64(&worker->worker.random)),
-        .role = ROLE_USER,
-        .expires_s = from_s + foreign->lifetime_s,
-        .facade = foreign->facade};
-    return token_sign_foreign(worker->node->keyring, &claims, foreign->more, from_s, out);
 }
 
 static void service_audit(struct script *script, const char *action, struct bytes user, struct bytes detail)
@@ -418,8 +572,9 @@ static void service_audit(struct script *script, const char *action, struct byte
 }
 
 static const struct script_services services = {
-    service_rows, service_read,  service_command,      service_password, service_random,
-    service_sign, service_audit, LIMIT_ACCESS_TOKEN_S, service_stamp,    service_sign_foreign};
+    service_rows,  service_read,  service_command,      service_password, service_random,
+    signing_sign,  service_audit, LIMIT_ACCESS_TOKEN_S, signing_stamp,    signing_sign_foreign,
+    service_watch, service_wait,  service_applied,      service_join};
 
 /* ---- scripts ---- */
 
@@ -433,6 +588,14 @@ static bool begins_waiting(struct call *call)
     if (call->compute != NULL) {
         set_deadline(call, LIMIT_COMPUTE_MS);
         return true;
+    }
+    if (call->joining) {
+        set_deadline(call, LIMIT_COMMIT_MS);
+        return true;
+    }
+    if (call->waits_next) {
+        call->waits_next = false;
+        return begin_wait(call);
     }
     if (call->reading) {
         call->reading = false;
@@ -462,14 +625,15 @@ static void run_script(struct call *call)
         script->next++;
         enum err err = renew_snapshot(call->worker);
         if (err == OK) {
+            script->now_ms = clock_wall_ms(call->worker->node->clock);
             err = step->run(script);
         }
         if (err != OK) {
             finish(call, err);
             return;
         }
-        script->err = call->refused ? ERR_OVERLOADED : OK;
-        call->refused = false;
+        script->err = call->refused;
+        call->refused = OK;
         if (begins_waiting(call)) {
             return;
         }
@@ -482,24 +646,23 @@ void call_start(struct call *call)
     list_init(&call->waiting);
     call->deadline.fire = on_deadline;
     list_add_tail(&call->worker->calls, &call->link);
-    if (call->op->type == OP_QUERY || call->op->type == OP_STREAM) {
+    if (call->op->steps == NULL) {
         start_query(call);
         return;
     }
-    CHECK(call->op->type == OP_SCRIPT);
     if (damage_any(node->damage) && (node->state == NULL || !call->local)) {
         finish(call, call->op->method == METHOD_GET ? ERR_QUARANTINED : ERR_READ_ONLY);
         return;
     }
     call->script = (struct script){.arena = call->arena,
                                    .caller = call->caller,
-                                   .now_ms = clock_wall_ms(node->clock),
                                    .partitions = node->data_partitions,
                                    .in = call->in,
                                    .state = arena_zalloc(call->arena, call->op->state_size + 1),
                                    .remote = call->remote,
                                    .reply = &call->reply,
                                    .services = &services,
+                                   .stream = call->op->type == OP_STREAM ? call->cursor : 0,
                                    .steps = call->op->steps};
     run_script(call);
 }

@@ -4,10 +4,12 @@
 #ifndef BELFRY_CALL_H
 #define BELFRY_CALL_H
 
+#include "node/gather.h"
 #include "node/node.h"
 #include "node/partition.h"
 
 struct compute;
+struct waiter;
 
 /* How far a read must see of one partition. */
 struct read_point {
@@ -41,16 +43,24 @@ struct call {
     struct script script;
     struct timer deadline;
     bool finished;
-    struct list waiting;            /* in worker->read_waiters */
+    struct list waiting;            /* in worker->read_waiters or worker->rung */
     unsigned read_first, read_last; /* partitions a read waits for */
     struct read_point *read_points;
     int64_t read_began_ns;
+    uint64_t read_index; /* a read that needs no more than this entry; 0: it must be fresh */
     bool reading;
+    struct waiter *waiter; /* what it watches; NULL: nothing; in the arena */
+    int64_t wait_ms;
+    bool waits_next; /* the step asked for a wait */
+    bool waits;
+    bool left; /* the client has closed its side */
+    struct join join;
+    bool joining;
     struct submission *submission;
     struct compute *compute;
     struct password_job *password; /* what it computes; in the arena */
     bool hashed;                   /* by is the node that computed it */
-    bool refused;                  /* nobody can compute it */
+    enum err refused;              /* what the step asked for cannot be had */
 };
 
 void call_start(struct call *call);
@@ -61,5 +71,12 @@ enum err call_stream(struct node_worker *worker, const struct op *op, const stru
                      struct arena *arena, uint64_t *cursor, size_t room, struct buf *out) MUST_USE;
 /* Runs what waits for reads that have become fresh. */
 void call_run_readers(struct node_worker *worker);
+/* At the end of a turn: runs scripts whose wait is over. */
+void calls_run_rung(struct node_worker *worker);
+/* The node stops: no script waits any more (script_wait). */
+void calls_drain(struct node_worker *worker);
+/* The client has closed its side. True: it waits for the answer in script_wait, and need not get one; a script that
+ * begins to wait later answers at once. */
+bool call_leave(struct call *call);
 
 #endif

@@ -1,5 +1,13 @@
 #include "node/command.h"
 
+#include "actors/join.h"
+#include "node/limits.h"
+#include "storage/record.h"
+
+_Static_assert(LIMIT_COMMAND_BYTES + sizeof(struct record_header) * (2 + 2 * (ID_PARTITION_MAX + 1)) <=
+                   LIMIT_SEGMENT_MIB_MIN << 20,
+               "a segment holds any command behind its preamble");
+
 static const struct field command_fields[] = {FIELD_BLOB(1, command, key, 0),
                                               FIELD_ID(2, command, account, 0),
                                               FIELD_ID(3, command, session, 0),
@@ -70,7 +78,11 @@ enum err command_check(struct bytes payload)
         err = ERR_CORRUPT;
     }
     if (err == OK && op->in != NULL) {
-        err = field_unpack(op->in, command.params, arena_zalloc(&arena, op->in_size));
+        void *in = arena_zalloc(&arena, op->in_size);
+        err = field_unpack(op->in, command.params, in);
+        if (err == OK && op->in == joined_fields) {
+            err = joined_check(((const struct joined *)in)->items);
+        }
     }
     arena_close(&arena);
     return err;

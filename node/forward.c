@@ -34,6 +34,7 @@ struct answer_message {
     struct bytes body;
     struct id location;
     struct bytes pointer, code, detail; /* of a field that was refused */
+    int64_t index;
 };
 static const struct field answer_message_fields[] = {FIELD_INT(1, answer_message, ticket, 0, INT64_MAX, 0),
                                                      FIELD_INT(2, answer_message, err, 0, INT64_MAX, 0),
@@ -47,6 +48,7 @@ static const struct field answer_message_fields[] = {FIELD_INT(1, answer_message
                                                      FIELD_BLOB(10, answer_message, pointer, 0),
                                                      FIELD_BLOB(11, answer_message, code, 0),
                                                      FIELD_BLOB(12, answer_message, detail, 0),
+                                                     FIELD_INT(13, answer_message, index, 0, INT64_MAX, 0),
                                                      FIELDS_END};
 
 /* Rows, little endian. PEER_ASK: partition (2), number (8). PEER_INDEX: those, the leader's term (8), and its
@@ -216,6 +218,7 @@ static struct outcome *outcome_of(const struct answer_message *answer, const str
     outcome->replayed = answer->replayed;
     reply->status = (uint16_t)answer->status;
     reply->version = (uint64_t)answer->version;
+    reply->index = (uint64_t)answer->index;
     reply->location = answer->location;
     reply->fields = answer->body.len > 0 ? op->out : NULL;
     buf_add_bytes(&reply->body, answer->body);
@@ -267,6 +270,7 @@ static void pack_outcome(struct answer_message *answer, const struct outcome *ou
     answer->replayed = outcome->replayed;
     answer->status = reply->status;
     answer->version = (int64_t)reply->version;
+    answer->index = (int64_t)reply->index;
     answer->body = buf_bytes(&reply->body);
     answer->location = reply->location;
     answer->pointer = bytes_str(reply->pointer);
@@ -277,7 +281,7 @@ static void pack_outcome(struct answer_message *answer, const struct outcome *ou
 static void send_answer(struct submission *submission)
 {
     struct answer_message answer = {
-        .set.has = field_bit(12) - 1, .ticket = (int64_t)submission->ticket, .err = (int64_t)submission->err};
+        .set.has = field_bit(13) - 1, .ticket = (int64_t)submission->ticket, .err = (int64_t)submission->err};
     struct buf body = {0};
     if (submission->outcome != NULL) {
         pack_outcome(&answer, submission->outcome);
@@ -293,7 +297,8 @@ void forward_on_command(struct node_worker *worker, const struct link_hello *fro
     struct command_message message = {0};
     struct node *node = worker->node;
     if (field_unpack(command_message_fields, body, &message) != OK || message.partition >= node->partitions_len ||
-        message.key.len > LIMIT_ACTOR_KEY_BYTES || command_check(message.payload) != OK) {
+        message.key.len > LIMIT_ACTOR_KEY_BYTES || message.payload.len > LIMIT_COMMAND_BYTES ||
+        command_check(message.payload) != OK) {
         return;
     }
     struct bytes payload = bytes_of(mem_copy(message.payload.ptr, message.payload.len), message.payload.len);
@@ -441,6 +446,11 @@ static void add_index(struct buf *out, const struct partition *partition, uint64
     add_number(out, number, 8);
     add_number(out, term, 8);
     add_number(out, index, 8);
+}
+
+void forward_add_index(struct buf *out, const struct partition *partition, uint64_t commit)
+{
+    add_index(out, partition, 0, atomic_load_explicit(&partition->term, memory_order_relaxed), commit);
 }
 
 void forward_on_ask(struct node_worker *worker, const struct link_hello *from, struct bytes body)

@@ -26,6 +26,9 @@ uint64_t forward_ask(struct node_worker *worker, unsigned partition);
 /* Whether it is answered, and the index. */
 bool forward_answered(const struct node_worker *worker, unsigned partition, uint64_t number, uint64_t *out_index);
 
+/* To a PEER_INDEX message: what is committed, on its partition's worker, where it is led; nobody asked. */
+void forward_add_index(struct buf *out, const struct partition *partition, uint64_t commit);
+
 /* ---- a worker's part ---- */
 
 void forward_init(struct node_worker *worker);

@@ -129,7 +129,7 @@ void guard_notice(struct node *node, const struct notice *notice)
         add(node->guard, &row, clock_wall_ms(node->clock));
         return;
     case NOTICE_KEYS: CHECK(add_packed_key(node, notice->payload) == OK); return;
-    case NOTICE_EVENTS:
+    case NOTICE_TOUCHED:
     case NOTICE_NONE: return;
     }
 }

@@ -6,7 +6,7 @@
 #include "node/guard.h"
 #include "node/install_wire.h"
 #include "node/peers.h"
-#include "node/streams.h"
+#include "node/watch.h"
 
 enum { CLEAR_ROWS = 2000, JOBS_MAX = 16 /* more than the window of a sender */, GIVE_UP_MS = 20000 };
 
@@ -216,7 +216,7 @@ static void switched(struct stage_job *job)
     }
     log_text(partition->node->log, LOG_INFO, "the state was taken over", "partition %u: as of entry %llu",
              partition->number, (unsigned long long)receiver->head.book.applied_index);
-    streams_wake(partition->node);
+    watch_ring_all(partition->node);
     start_point(receiver);
 }
 

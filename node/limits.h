@@ -22,9 +22,15 @@
 #define LIMIT_HELD_EACH (64 * 1024)          /* those that take more than so much are closed */
 
 /* The request path. */
-#define LIMIT_COMMIT_MS 8000        /* a command not answered by then: 504 */
-#define LIMIT_READ_MS 1800          /* a read barrier not passed by then: 503 no_quorum */
-#define LIMIT_COMPUTE_MS 30000      /* a hash not computed by then: 504 */
+#define LIMIT_COMMIT_MS 8000                  /* a command not answered by then: 504 */
+#define LIMIT_READ_MS 1800                    /* a read barrier not passed by then: 503 no_quorum */
+#define LIMIT_COMPUTE_MS 30000                /* a hash not computed by then: 504 */
+#define LIMIT_JOINED_ITEMS 256                /* of one joined command; */
+#define LIMIT_JOINED_BYTES (512 * 1024)       /* of its items together, if more than one */
+#define LIMIT_JOINED_ITEM_BYTES (3072 * 1024) /* an item: too_large */
+#define LIMIT_JOINED_FLIGHTS 2                /* joined commands under way, of one actor and operation on a worker */
+#define LIMIT_JOINED_WAITING 4096             /* items that wait for them: 503 overloaded */
+#define LIMIT_RUNG 256              /* scripts that waited and go on in one turn of a worker; the rest: the next */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */
 #define LIMIT_INFLIGHT_ENTRIES 4096 /* proposed, not applied, a partition: they wait in mailboxes */
@@ -37,10 +43,11 @@
 #define LIMIT_MAP_VALUE_BYTES 4096
 
 /* Replicated state. */
-#define LIMIT_KEY_BYTES 511            /* LMDB's own bound */
-#define LIMIT_ACTOR_KEY_BYTES 256      /* the key of an actor */
-#define LIMIT_CLOCK_SKEW_MS 250        /* between the clocks of a majority */
-#define LIMIT_REQUEST_WINDOW_MS 120000 /* request ids are remembered this long, older ones refused */
+#define LIMIT_KEY_BYTES 511               /* LMDB's own bound */
+#define LIMIT_COMMAND_BYTES (3200 * 1024) /* in the log: holds an item, a body, and what is around them */
+#define LIMIT_ACTOR_KEY_BYTES 256         /* the key of an actor */
+#define LIMIT_CLOCK_SKEW_MS 250           /* between the clocks of a majority */
+#define LIMIT_REQUEST_WINDOW_MS 120000    /* request ids are remembered this long, older ones refused */
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
@@ -118,6 +125,41 @@
 #define LIMIT_STREAM_BYTES (64 * 1024)   /* sent ahead on an event stream: it waits until the client has taken them */
 #define LIMIT_STREAM_BEAT_MS 15000       /* a comment is sent on a silent event stream */
 #define LIMIT_STREAM_IGNORED (64 * 1024) /* bytes of a stream's client, thrown away: then it is closed */
+
+/* The queue. */
+#define LIMIT_TOPIC_BYTES 200                 /* the name of a topic or group */
+#define LIMIT_MESSAGE_BYTES (1024 * 1024)     /* a body: 422 */
+#define LIMIT_PUBLISH_BYTES (2 * 1024 * 1024) /* a request that publishes: 413 */
+#define LIMIT_BATCH 1000                      /* messages or receipts in a request: 422 */
+#define LIMIT_MESSAGE_KEY_BYTES 256           /* what order is kept by */
+#define LIMIT_MESSAGE_HEADERS 50
+#define LIMIT_DEDUP_ID_BYTES 256
+#define LIMIT_DEDUP_MS (24LL * 3600 * 1000)
+#define LIMIT_DEDUP_USUAL_MS (120LL * 1000)
+#define LIMIT_DELAY_MS (366LL * 24 * 3600 * 1000)
+#define LIMIT_VISIBILITY_MS (12LL * 3600 * 1000)
+#define LIMIT_VISIBILITY_USUAL_MS (30LL * 1000)
+#define LIMIT_ATTEMPTS 10000
+#define LIMIT_ATTEMPTS_USUAL 16
+#define LIMIT_RETENTION_MS (3660LL * 24 * 3600 * 1000)
+#define LIMIT_RETENTION_USUAL_MS (7LL * 24 * 3600 * 1000)
+#define LIMIT_TOPIC_MESSAGES 100000000LL /* in a topic's partition: 409 topic_full, or the oldest go */
+#define LIMIT_TOPIC_MESSAGES_USUAL 10000000LL
+#define LIMIT_TOPIC_USERS 100             /* in a list of a topic's users: 422 */
+#define LIMIT_GROUPS 100                  /* of a topic: 422 */
+#define LIMIT_PRIORITIES 1000             /* different ones among a topic's messages: 422 */
+#define LIMIT_PARKED 10000                /* messages of busy keys that a group looks past; then it waits */
+#define LIMIT_RECEIVE 1000                /* messages in an answer, */
+#define LIMIT_RECEIVE_BYTES (1024 * 1024) /* and bytes of them, if more than one */
+#define LIMIT_WAIT_MS 60000               /* a receive waits for so long at most */
+#define LIMIT_PICK_LOOKS 2000             /* messages looked at for one receive; then it asks again */
+#define LIMIT_DELIVERIES_EACH 1024        /* in one command */
+#define LIMIT_RECLAIM_STEP 100            /* erased beyond what is needed when a topic is full */
+#define LIMIT_RING_MOVES 1000             /* messages moved or erased in one command */
+#define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
+#define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
+#define LIMIT_CREDIT_TRIES 100
+#define LIMIT_REDRIVE 100000 /* in one request */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

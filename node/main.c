@@ -20,6 +20,10 @@ static const char usage[] = "usage: belfry COMMAND\n\n"
                             "  drain     NODE-ID: it hands its leaderships over and gets none; --off\n"
                             "  remove    NODE-ID: out of the cluster, for good\n"
                             "  admin     grant a user the role admin, or take it with --revoke\n"
+                            "  topics    of the queue, with what is in them; -o json\n"
+                            "  groups    TOPIC: its consumer groups; -o json\n"
+                            "  peek      TOPIC: what is kept in it, untouched; --from ID, --limit N, -o json\n"
+                            "  redrive   TOPIC GROUP: its dead letters are delivered again; --max N\n"
                             "  backup    FILE: what --data DIR holds, encrypted with --key-file KEY, beside its node\n"
                             "  restore   FILE: make --data DIR, a new cluster, out of a backup\n"
                             "  verify    look for damage in a backup FILE, or in --data DIR whose node is stopped\n"
@@ -128,6 +132,10 @@ static const struct {
                 {"drain", operator_drain},
                 {"remove", operator_remove},
                 {"admin", operator_admin},
+                {"topics", operator_topics},
+                {"groups", operator_groups},
+                {"peek", operator_peek},
+                {"redrive", operator_redrive},
                 {"backup", operator_backup},
                 {"restore", operator_restore},
                 {"verify", operator_verify},

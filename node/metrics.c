@@ -163,6 +163,33 @@ static void write_commands(const struct metrics *metrics, struct buf *out)
     }
 }
 
+struct metrics_look {
+    struct look look;
+    struct state_reader *reader;
+};
+
+static struct rows *look_rows(struct look *look, unsigned partition)
+{
+    return state_reader_rows(container_of(look, struct metrics_look, look)->reader, partition);
+}
+
+/* What kinds say of themselves. */
+static void write_kinds(struct node *node, struct state_reader *reader, struct buf *out)
+{
+    struct arena arena = {0};
+    struct metrics_look ours = {.look = {.arena = &arena,
+                                         .now_ms = clock_wall_ms(node->clock),
+                                         .partitions = node->data_partitions,
+                                         .rows = look_rows},
+                                .reader = reader};
+    for (size_t k = 0; kinds[k] != NULL; k++) {
+        if (kinds[k]->metrics != NULL) {
+            kinds[k]->metrics(&ours.look, out);
+        }
+    }
+    arena_close(&arena);
+}
+
 static void write_records(struct node *node, struct buf *out)
 {
     uint64_t counts[STATE_TABLES] = {0};
@@ -177,6 +204,9 @@ static void write_records(struct node *node, struct buf *out)
         for (unsigned t = 0; t < STATE_TABLES && good; t++) {
             counts[t] += book.counts[t];
         }
+    }
+    if (good) {
+        write_kinds(node, reader, out);
     }
     state_reader_free(reader);
     head(out, "belfry_records", "gauge", "Records kept, by kind.");

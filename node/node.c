@@ -9,7 +9,6 @@
 
 #include "actors/facades/facade.h"
 #include "actors/system/system.h"
-#include "node/alarms.h"
 #include "node/archive.h"
 #include "node/background.h"
 #include "node/backups.h"
@@ -21,11 +20,12 @@
 #include "node/crypto/hashers.h"
 #include "node/damage.h"
 #include "node/directory.h"
-#include "node/flow.h"
 #include "node/forward.h"
 #include "node/guard.h"
+#include "node/hints.h"
 #include "node/identity.h"
 #include "node/install.h"
+#include "node/joiner.h"
 #include "node/members.h"
 #include "node/metrics.h"
 #include "node/pages.h"
@@ -39,67 +39,19 @@
 #include "node/router.h"
 #include "node/skew.h"
 #include "node/streams.h"
+#include "node/turn_end.h"
 #include "node/turn_log.h"
 #include "node/upkeep.h"
+#include "node/watch.h"
 
-enum { TICK_MS = 10, HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
+enum { HAND_OVER_MS = 3000, DRAIN_MS = 10000, READY_MS = 20000 };
 
-/* ---- the turn ---- */
-
-static void turn_end(struct worker *base, struct turn_hook *hook)
-{
-    struct node_worker *worker = node_worker_of(base);
-    (void)hook;
-    /* Also when the last one that waited was given up: what it asked for is taken back there. */
-    bool reads = !list_empty(&worker->read_waiters) || atomic_load_explicit(&worker->reads_wait, memory_order_relaxed);
-    if (reads && !atomic_load(&worker->node->stopping)) {
-        call_run_readers(worker);
-    }
-    streams_turn_end(worker);
-    while (!list_empty(&worker->resumed)) {
-        flow_run_queue(&worker->resumed);
-    }
-    struct list batches;
-    list_init(&batches);
-    list_each(link, &worker->partitions)
-    {
-        partition_turn_end(container_of(link, struct partition, link), &batches);
-    }
-    if (!list_empty(&batches)) {
-        state_writer_submit(worker->node->state_writer, &batches);
-    }
-    turn_log_flush(worker);
-    forward_turn_end(worker);
-    peer_net_flush(&worker->peers);
-    if (worker->reader_seq != 0) {
-        state_reader_reset(worker->reader);
-        worker->reader_seq = 0;
-    }
-    upkeep_publish(worker);
-}
-
-static void on_tick(struct timer *timer)
-{
-    struct node_worker *worker = container_of(timer, struct node_worker, tick);
-    /* Leaders' heartbeats fall on common moments: those of all groups to a node are one frame. */
-    int64_t beat = worker->worker.now_ms * 2 / worker->node->config.heartbeat_ms;
-    list_each(link, &worker->partitions)
-    {
-        struct partition *partition = container_of(link, struct partition, link);
-        if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
-            partition_tick(partition);
-        }
-        alarms_tick(partition);
-    }
-    worker->beat = beat;
-    forward_tick(worker);
-    worker_timer(&worker->worker, &worker->tick, TICK_MS);
-}
+/* ---- commits ---- */
 
 static bool may_wait(void *ctx)
 {
     struct node *node = container_of(ctx, struct node, apply_context);
-    bool waits = atomic_load(&node->stopping);
+    bool waits = atomic_load(&node->stopping) || watch_wants_commit(node);
     for (unsigned w = 0; w < node->workers_len; w++) {
         waits = waits || atomic_load(&node->workers[w].reads_wait);
     }
@@ -117,7 +69,7 @@ static void on_committed(void *ctx, struct state *state)
                               memory_order_release);
     }
     atomic_store_explicit(&node->state_full, state_is_full(state), memory_order_relaxed);
-    streams_committed(node);
+    watch_committed(node);
     atomic_thread_fence(memory_order_seq_cst); /* who waits looked the other way round */
     for (unsigned w = 0; w < node->workers_len; w++) {
         if (atomic_load(&node->workers[w].reads_wait)) {
@@ -328,14 +280,15 @@ static void init_worker(struct node *node, unsigned index)
     list_init(&worker->resumed);
     list_init(&worker->calls);
     worker->tokens = token_cache_new();
+    list_init(&worker->rung);
     forward_init(worker);
+    joiner_init(worker);
     computes_init(worker);
+    worker->watches = watches_new();
     worker->streams = streams_new(worker);
-    worker->turn_hook.run = turn_end;
-    worker->tick.fire = on_tick;
     struct http_handler handler = request_handler(worker);
     http_server_init(&worker->server, &worker->worker, &handler, (unsigned)node->config.max_connections);
-    worker_add_hook(&worker->worker, &worker->turn_hook);
+    turn_end_init(worker);
 }
 
 static enum err listen_all(struct node *node, char *why, size_t why_cap)
@@ -513,6 +466,8 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->boot_ms = clock_boot_ms(node->clock);
     atomic_init(&node->commit_seq, 1);
     node->stream_hub = stream_hub_new();
+    node->watch_marks = watch_marks_new();
+    node->hints = hints_new();
     node->guard = guard_new();
     node->skew = skew_new();
     node->keyring = keyring_new();
@@ -532,6 +487,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
 static void drain_worker(struct worker *base, struct message *message)
 {
     streams_drain(node_worker_of(base));
+    calls_drain(node_worker_of(base));
     http_server_drain(&node_worker_of(base)->server);
     free(message);
 }
@@ -609,8 +565,10 @@ static void free_node(struct node *node)
         struct node_worker *worker = &node->workers[w];
         turn_log_drop(worker);
         forward_close(worker);
+        joiner_close(worker);
         computes_close(worker);
         streams_free(worker->streams);
+        watches_free(worker->watches);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
         requests_close(worker);
@@ -622,6 +580,8 @@ static void free_node(struct node *node)
     hashers_free(node->hashers);
     balance_free(node->balance);
     stream_hub_free(node->stream_hub);
+    watch_marks_free(node->watch_marks);
+    hints_free(node->hints);
     guard_free(node->guard);
     skew_free(node->skew);
     keyring_free(node->keyring);

@@ -22,7 +22,9 @@ struct balance;
 struct computes;
 struct damage;
 struct forwards;
+struct gathers;
 struct guard;
+struct hints;
 struct hashers;
 struct keyring;
 struct partition;
@@ -35,6 +37,8 @@ struct streams;
 struct router;
 struct metrics;
 struct token_cache;
+struct watch_marks;
+struct watches;
 struct request;
 
 enum { SPARE_REQUESTS = 64 };
@@ -61,6 +65,11 @@ struct node_worker {
     struct peer_net peers;
     struct forwards *forwards;
     struct computes *computes;
+    struct gathers *gathers; /* of commands that are joined */
+    struct watches *watches;
+    struct list rung; /* calls whose wait is over */
+    int64_t hints_said_ms;
+    bool draining; /* nothing is to be waited for any more */
     struct streams *streams;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
@@ -101,6 +110,8 @@ struct node {
 
     struct hashers *hashers; /* processes that hash passwords; its own lock */
     struct stream_hub *stream_hub;
+    struct watch_marks *watch_marks;
+    struct hints *hints;       /* who is told of commits; its own lock */
     struct guard *guard;       /* revocations; its own lock */
     struct keyring *keyring;   /* signing keys; its own lock */
     struct router *router;     /* constant after start */

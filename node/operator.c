@@ -13,7 +13,7 @@
 #include "node/crypto/key_file.h"
 #include "node/repair.h"
 
-enum { ANSWER_MAX = 1 << 20 };
+enum { ANSWER_MAX = 32 << 20 };
 
 static int connect_node(const char *data)
 {
@@ -31,8 +31,7 @@ static int connect_node(const char *data)
     return -1;
 }
 
-/* Sends one request and prints the answer's body. Returns the HTTP status, or 0. */
-static int ask(const char *data, struct bytes request, FILE *out)
+int operator_ask(const char *data, struct bytes request, struct buf *out)
 {
     struct buf answer = {0};
     int status = 0, fd = connect_node(data);
@@ -48,14 +47,25 @@ static int ask(const char *data, struct bytes request, FILE *out)
     buf_add_char(&answer, 0);
     const char *body = strstr((const char *)answer.ptr, "\r\n\r\n");
     if (sscanf((const char *)answer.ptr, "HTTP/1.1 %d", &status) == 1 && body != NULL) {
-        (void)fprintf(out, "%s\n", body + 4);
+        buf_add_str(out, body + 4);
     }
     buf_free(&answer);
     return status;
 }
 
-/* Takes an option and its value out of the arguments; NULL when it is not there. */
-static const char *take_option(int *argc, char **argv, const char *name)
+/* Sends one request and prints the answer's body. Returns the HTTP status, or 0. */
+static int ask(const char *data, struct bytes request, FILE *out)
+{
+    struct buf body = {0};
+    int status = operator_ask(data, request, &body);
+    if (status != 0) {
+        (void)fprintf(out, "%.*s\n", (int)body.len, (const char *)body.ptr);
+    }
+    buf_free(&body);
+    return status;
+}
+
+const char *operator_option(int *argc, char **argv, const char *name)
 {
     for (int i = 0; i + 1 < *argc; i++) {
         if (strcmp(argv[i], name) == 0) {
@@ -80,20 +90,20 @@ static bool take_switch(int *argc, char **argv, const char *name)
     return false;
 }
 
-static const char *take_data(int *argc, char **argv)
+const char *operator_data(int *argc, char **argv)
 {
-    const char *data = take_option(argc, argv, "--data");
+    const char *data = operator_option(argc, argv, "--data");
     const char *set = getenv("BELFRY_DATA");
     return data != NULL ? data : set != NULL ? set : "./belfry-data";
 }
 
-static int complain(const char *usage)
+int operator_complain(const char *usage)
 {
     (void)fprintf(stderr, "usage: %s\n", usage);
     return 2;
 }
 
-static void add_escaped(struct buf *out, const char *text)
+void operator_escape(struct buf *out, const char *text)
 {
     for (; *text != 0; text++) {
         buf_printf(out, "%%%02X", (unsigned)(unsigned char)*text);
@@ -102,15 +112,15 @@ static void add_escaped(struct buf *out, const char *text)
 
 int operator_admin(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
+    const char *data = operator_data(&argc, argv);
     const char *role = take_switch(&argc, argv, "--revoke") ? "user" : "admin";
     if (argc != 1 || argv[0][0] == '-') {
-        return complain("belfry admin [--data DIR] USERNAME [--revoke]");
+        return operator_complain("belfry admin [--data DIR] USERNAME [--revoke]");
     }
     struct buf request = {0};
     size_t body = strlen("{\"role\":\"\"}") + strlen(role);
     buf_add_str(&request, "PATCH /v1/users/");
-    add_escaped(&request, argv[0]);
+    operator_escape(&request, argv[0]);
     buf_printf(&request,
                " HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: "
                "%zu\r\n\r\n{\"role\":\"%s\"}",
@@ -122,9 +132,9 @@ int operator_admin(int argc, char **argv)
 
 int operator_status(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
+    const char *data = operator_data(&argc, argv);
     if (argc != 0) {
-        return complain("belfry status [--data DIR]");
+        return operator_complain("belfry status [--data DIR]");
     }
     int status =
         ask(data, BYTES_LIT("GET /readyz?verbose HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"), stdout);
@@ -133,10 +143,10 @@ int operator_status(int argc, char **argv)
 
 int operator_nodes(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv), *form = take_option(&argc, argv, "-o");
+    const char *data = operator_data(&argc, argv), *form = operator_option(&argc, argv, "-o");
     bool json = form != NULL && strcmp(form, "json") == 0;
     if (argc != 0 || (form != NULL && !json && strcmp(form, "table") != 0)) {
-        return complain("belfry nodes [--data DIR] [-o table|json]");
+        return operator_complain("belfry nodes [--data DIR] [-o table|json]");
     }
     struct buf request = {0};
     buf_printf(&request, "GET /v1/cluster%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n",
@@ -151,7 +161,7 @@ static int tell(const char *data, const char *method, const char *id, const char
 {
     struct buf request = {0};
     if (strspn(id, "0123456789abcdef-") != strlen(id)) {
-        return complain("the id of a node, as belfry nodes shows it");
+        return operator_complain("the id of a node, as belfry nodes shows it");
     }
     buf_printf(&request,
                "%s /v1/cluster/nodes/%s%s HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
@@ -163,52 +173,57 @@ static int tell(const char *data, const char *method, const char *id, const char
 
 int operator_drain(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
+    const char *data = operator_data(&argc, argv);
     bool off = take_switch(&argc, argv, "--off");
     if (argc != 1 || argv[0][0] == '-') {
-        return complain("belfry drain [--data DIR] NODE-ID [--off]\n  it hands its leaderships over, and gets none");
+        return operator_complain(
+            "belfry drain [--data DIR] NODE-ID [--off]\n  it hands its leaderships over, and gets none");
     }
     return tell(data, off ? "DELETE" : "POST", argv[0], "/drain", 202);
 }
 
 int operator_remove(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
+    const char *data = operator_data(&argc, argv);
     if (argc != 1 || argv[0][0] == '-') {
-        return complain("belfry remove [--data DIR] NODE-ID\n  for good: it is never taken in again under this id");
+        return operator_complain(
+            "belfry remove [--data DIR] NODE-ID\n  for good: it is never taken in again under this id");
     }
     return tell(data, "DELETE", argv[0], "", 204);
 }
 
 int operator_verify(int argc, char **argv)
 {
-    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
+    const char *key = operator_option(&argc, argv, "--key-file"), *data = operator_data(&argc, argv);
     if (argc == 0 && key == NULL) {
         return repair_verify(data);
     }
-    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_verify(argv[0], key)
-                                                         : complain("belfry verify [--data DIR]\n"
-                                                                    "       belfry verify FILE --key-file KEY");
+    return argc == 1 && key != NULL && argv[0][0] != '-'
+               ? archive_verify(argv[0], key)
+               : operator_complain("belfry verify [--data DIR]\n"
+                                   "       belfry verify FILE --key-file KEY");
 }
 
 int operator_backup(int argc, char **argv)
 {
-    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
-    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_backup(data, argv[0], key)
-                                                         : complain("belfry backup FILE --key-file KEY [--data DIR]");
+    const char *key = operator_option(&argc, argv, "--key-file"), *data = operator_data(&argc, argv);
+    return argc == 1 && key != NULL && argv[0][0] != '-'
+               ? archive_backup(data, argv[0], key)
+               : operator_complain("belfry backup FILE --key-file KEY [--data DIR]");
 }
 
 int operator_restore(int argc, char **argv)
 {
-    const char *key = take_option(&argc, argv, "--key-file"), *data = take_data(&argc, argv);
-    return argc == 1 && key != NULL && argv[0][0] != '-' ? archive_restore(argv[0], key, data)
-                                                         : complain("belfry restore FILE --key-file KEY [--data DIR]");
+    const char *key = operator_option(&argc, argv, "--key-file"), *data = operator_data(&argc, argv);
+    return argc == 1 && key != NULL && argv[0][0] != '-'
+               ? archive_restore(argv[0], key, data)
+               : operator_complain("belfry restore FILE --key-file KEY [--data DIR]");
 }
 
 int operator_secret(int argc, char **argv)
 {
     if (argc != 1 || argv[0][0] == '-') {
-        return complain("belfry secret FILE\n  writes a new random key; keep it where the backups are not");
+        return operator_complain("belfry secret FILE\n  writes a new random key; keep it where the backups are not");
     }
     enum err err = key_file_create(argv[0]);
     if (err != OK) {
@@ -219,11 +234,12 @@ int operator_secret(int argc, char **argv)
 
 int operator_recover(int argc, char **argv)
 {
-    const char *data = take_data(&argc, argv);
+    const char *data = operator_data(&argc, argv);
     bool accepted = take_switch(&argc, argv, "--accept-loss");
     if (argc != 0 || !accepted) {
-        return complain("belfry recover [--data DIR] --accept-loss\n"
-                        "  what is damaged is given up, what is whole is kept; restoring a backup may keep more");
+        return operator_complain(
+            "belfry recover [--data DIR] --accept-loss\n"
+            "  what is damaged is given up, what is whole is kept; restoring a backup may keep more");
     }
     return repair_recover(data);
 }

@@ -12,8 +12,8 @@
 #include "node/log_loader.h"
 #include "node/metrics.h"
 #include "node/peers.h"
-#include "node/streams.h"
 #include "node/turn_log.h"
+#include "node/watch.h"
 
 enum { PROPOSALS = LIMIT_INFLIGHT_ENTRIES + 64 };
 
@@ -118,7 +118,7 @@ static void apply_told(struct apply_batch *batch)
             metrics_command(node->metrics, outcome->kind, outcome->op, outcome->err);
             for (size_t at = 0; at < outcome->notices_len; at++) {
                 guard_notice(node, &outcome->notices[at]);
-                streams_notice(node, &outcome->notices[at]);
+                watch_notice(node, &outcome->notices[at]);
             }
         }
     }
@@ -137,7 +137,7 @@ static void apply_done(struct apply_batch *batch)
         damage_add(node->damage, DAMAGE_STATE, batch->group, text);
         node_met_damage(node);
     }
-    streams_committed(node); /* what was told after the commit */
+    watch_committed(node); /* what was told after the commit */
     worker_post(&apply->partition->home->worker, &apply->done);
 }
 

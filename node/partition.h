@@ -28,6 +28,7 @@ struct partition {
     unsigned loads;                    /* of old entries, under way */
     struct list senders;               /* of the state, to replicas (node/install.h) */
     struct install_receiver *receiver; /* of the state; NULL: none */
+    uint64_t hinted;                   /* committed as of the last turn (node/hints.h) */
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */

@@ -8,6 +8,7 @@
 #include "node/compute.h"
 #include "node/crypto/key_file.h"
 #include "node/forward.h"
+#include "node/hints.h"
 #include "node/install.h"
 #include "node/members.h"
 #include "node/partition.h"
@@ -153,6 +154,7 @@ static void on_message(void *ctx, const struct link_hello *from, uint8_t type, s
     case PEER_HASH: compute_on_hash(worker, from, body); return;
     case PEER_HASHED: compute_on_hashed(worker, from, body); return;
     case PEER_LOAD: compute_on_load(worker, from, body); return;
+    case PEER_WATCH: hints_on_watch(worker, from); return;
     case PEER_JOIN: members_on_join(worker, from, body); return;
     case PEER_STATUS: statuses_on_status(worker, from, body); return;
     case PEER_DRAIN: statuses_on_drain(worker, body); return;

@@ -23,7 +23,8 @@ enum peer_message {
     PEER_DRAIN = 12,
     PEER_ROWS = 13,   /* of a partition's state (node/install.h) */
     PEER_STAGED = 14, /* so far it is taken over */
-    PEER_LOAD = 15    /* how busy I am (node/balance.h) */
+    PEER_LOAD = 15,   /* how busy I am (node/balance.h) */
+    PEER_WATCH = 16   /* tell me of commits at once (node/hints.h) */
 };
 
 struct peers;

@@ -210,7 +210,7 @@ static enum err decode_idempotency(struct request *request, const struct op *op)
 static enum err decode_last_event(struct request *request, const struct op *op)
 {
     struct bytes last = http_header(request->http, "last-event-id");
-    return op->type != OP_STREAM || last.len == 0
+    return op->type != OP_STREAM || op->steps != NULL || last.len == 0
                ? OK
                : field_decode_param(op->in, BYTES_LIT("cursor"), last, &request->arena, request->in, &request->errors);
 }
@@ -288,6 +288,9 @@ static enum flow_next request_submit(struct flow *flow)
     call->remote = http_conn_remote(request->conn);
     call->request_text = bytes_str(request->id);
     call->done = call_done;
+    if (route->op->type == OP_STREAM && route->op->steps != NULL && request->http->method != METHOD_HEAD) {
+        call->cursor = random_u64(&request->worker->worker.random) | 1;
+    }
     request->calling = true;
     call_start(call);
     if (request->calling) {
@@ -543,6 +546,7 @@ static enum flow_next request_stream(struct flow *flow)
     struct stream *stream = mem_zalloc(sizeof *stream);
     *stream = (struct stream){.worker = request->worker,
                               .conn = request->conn,
+                              .kind = request->match.route->kind,
                               .op = request->match.route->op,
                               .in = request->in,
                               .claims = request->claims,
@@ -675,6 +679,14 @@ static void on_gone(void *ctx, struct http_conn *conn)
     }
 }
 
+/* Who polls and goes would get what others could have. */
+static bool on_left(void *ctx, struct http_conn *conn)
+{
+    struct request *request = http_conn_data(conn);
+    (void)ctx;
+    return request != NULL && call_leave(&request->call);
+}
+
 static void on_taken(void *ctx, struct http_conn *conn)
 {
     struct request *request = http_conn_data(conn);
@@ -688,6 +700,7 @@ struct http_handler request_handler(struct node_worker *worker)
                                  .body_limit = body_limit,
                                  .bad = on_bad,
                                  .gone = on_gone,
+                                 .left = on_left,
                                  .taken = on_taken,
                                  .ctx = worker};
 }

@@ -8,22 +8,18 @@
 #include "node/guard.h"
 #include "node/partition.h"
 
-enum { HASHES = 1024, WORDS = HASHES / 64, LOOK_MS = 500 };
+enum { LOOK_MS = 500 };
 
 struct streams {
     struct node_worker *worker;
-    struct list hashes[HASHES]; /* of struct stream */
-    struct list ready;          /* read on at the turn's end */
-    struct timer look;          /* set while there are any */
-    struct arena arena;         /* of one read */
+    struct list all;    /* of struct stream */
+    struct list ready;  /* read on at the turn's end */
+    struct timer look;  /* set while there are any */
+    struct arena arena; /* of one read */
     struct buf out;
     bool draining;
     unsigned len;
-    atomic_uint open[HASHES]; /* written here, read by the state writer */
-    atomic_uint_fast64_t count;
-    /* Written by the state writer, taken here. */
-    atomic_uint_fast64_t grown[WORDS];
-    atomic_bool any;
+    atomic_uint_fast64_t count; /* len, for all threads */
 };
 
 /* Streams of an account, on all workers. */
@@ -35,15 +31,7 @@ struct account_streams {
 struct stream_hub {
     pthread_mutex_t lock;
     struct map accounts;
-    /* The state writer's alone. */
-    uint64_t marks[WORDS];
-    bool marked;
 };
-
-static unsigned hash_of(struct bytes account)
-{
-    return (unsigned)(map_hash(account) % HASHES);
-}
 
 /* ---- how many an account has ---- */
 
@@ -99,77 +87,6 @@ static void count_out(struct stream_hub *hub, struct id account)
     CHECK(pthread_mutex_unlock(&hub->lock) == 0);
 }
 
-/* ---- what commits bring ---- */
-
-void streams_notice(struct node *node, const struct notice *notice)
-{
-    struct stream_hub *hub = node->stream_hub;
-    if (notice->topic != NOTICE_EVENTS) {
-        return;
-    }
-    CHECK(notice->payload.len % sizeof(struct id) == 0);
-    for (size_t at = 0; at < notice->payload.len; at += sizeof(struct id)) {
-        unsigned hash = hash_of(bytes_of(notice->payload.ptr + at, sizeof(struct id)));
-        hub->marks[hash / 64] |= 1ULL << hash % 64;
-        hub->marked = true;
-    }
-}
-
-/* The marks whose hashes have a stream there. */
-static uint64_t wanted(const struct streams *streams, size_t word, uint64_t marks)
-{
-    uint64_t out = 0;
-    for (uint64_t left = marks; left != 0; left &= left - 1) {
-        unsigned bit = (unsigned)__builtin_ctzll(left);
-        if (atomic_load_explicit(&streams->open[word * 64 + bit], memory_order_relaxed) > 0) {
-            out |= 1ULL << bit;
-        }
-    }
-    return out;
-}
-
-static void tell(struct node_worker *worker, const uint64_t marks[WORDS])
-{
-    struct streams *streams = worker->streams;
-    bool told = false;
-    for (size_t w = 0; w < WORDS; w++) {
-        uint64_t bits = marks[w] == 0 ? 0 : wanted(streams, w, marks[w]);
-        if (bits != 0) {
-            atomic_fetch_or_explicit(&streams->grown[w], bits, memory_order_relaxed);
-            told = true;
-        }
-    }
-    if (told && !atomic_exchange(&streams->any, true)) {
-        worker_wake(&worker->worker);
-    }
-}
-
-void streams_committed(struct node *node)
-{
-    struct stream_hub *hub = node->stream_hub;
-    if (LIKELY(!hub->marked)) {
-        return;
-    }
-    atomic_thread_fence(memory_order_seq_cst); /* stream_open looks the other way round */
-    for (unsigned w = 0; w < node->workers_len; w++) {
-        if (atomic_load_explicit(&node->workers[w].streams->count, memory_order_relaxed) > 0) {
-            tell(&node->workers[w], hub->marks);
-        }
-    }
-    memset(hub->marks, 0, sizeof hub->marks);
-    hub->marked = false;
-}
-
-void streams_wake(struct node *node)
-{
-    uint64_t all[WORDS];
-    memset(all, 0xff, sizeof all);
-    atomic_thread_fence(memory_order_seq_cst);
-    for (unsigned w = 0; w < node->workers_len; w++) {
-        tell(&node->workers[w], all);
-    }
-}
-
 uint64_t streams_count(const struct node *node)
 {
     uint64_t count = 0;
@@ -187,12 +104,15 @@ static void set_ready(struct stream *stream)
     list_add_tail(&stream->worker->streams->ready, &stream->ready);
 }
 
-static void set_count(struct streams *streams, unsigned hash, int by)
+static void on_rung(struct watch *watch)
+{
+    set_ready(container_of(watch, struct stream, watch));
+}
+
+static void set_count(struct streams *streams, int by)
 {
     streams->len += (unsigned)by;
     atomic_store_explicit(&streams->count, streams->len, memory_order_relaxed);
-    unsigned open = atomic_load_explicit(&streams->open[hash], memory_order_relaxed);
-    atomic_store_explicit(&streams->open[hash], open + (unsigned)by, memory_order_relaxed);
 }
 
 enum err stream_open(struct stream *stream)
@@ -206,14 +126,15 @@ enum err stream_open(struct stream *stream)
         return ERR_TOO_MANY_STREAMS;
     }
     stream->open = true;
-    stream->hash = hash_of(id_bytes(&stream->claims.account));
     stream->taken_ms = stream->written_ms = worker->worker.now_ms;
-    list_add_tail(&streams->hashes[stream->hash], &stream->link);
+    list_add_tail(&streams->all, &stream->link);
     list_init(&stream->ready);
-    set_count(streams, stream->hash, 1);
+    set_count(streams, 1);
     /* What is committed from here on wakes it; what was committed before, and after its first read, is
      * seen by the read that follows. */
-    atomic_thread_fence(memory_order_seq_cst);
+    struct id watched = stream->op->steps != NULL ? stream->op->watches(stream->in) : stream->claims.account;
+    stream->watch = (struct watch){.id = watched, .rung = on_rung};
+    watch_add(worker, &stream->watch);
     stream->behind = true;
     set_ready(stream);
     worker_wake(&worker->worker);
@@ -229,9 +150,15 @@ void stream_close(struct stream *stream)
         stream->open = false;
         list_remove(&stream->link);
         list_remove(&stream->ready);
-        set_count(stream->worker->streams, stream->hash, -1);
+        watch_remove(stream->worker, &stream->watch);
+        set_count(stream->worker->streams, -1);
         count_out(stream->worker->node->stream_hub, stream->claims.account);
     }
+    if (stream->calling) {
+        stream->calling = false;
+        call_abandon(&stream->call);
+    }
+    arena_close(&stream->arena);
 }
 
 void stream_taken(struct stream *stream)
@@ -312,10 +239,68 @@ static bool may_read(const struct stream *stream)
     return stream->local || partition_is_in_contact(stream->worker->node);
 }
 
+/* A failure that passes: the next look tries again. */
+static bool passes(enum err err)
+{
+    return err_retryable(err) && err_status(err) >= 503;
+}
+
+/* The steps are done: what they gave is written. The stream may be gone afterwards. */
+static void called(struct call *call)
+{
+    struct stream *stream = container_of(call, struct stream, call);
+    struct buf out = call->reply.body;
+    enum err err = call->err;
+    call->reply.body = (struct buf){0};
+    reply_close(&call->reply);
+    stream->calling = false;
+    if (err != OK && !passes(err)) {
+        buf_free(&out);
+        end(stream, err == ERR_CORRUPT ? "quarantined" : err_code(err));
+        return;
+    }
+    bool some = out.len > 0;
+    if (some) {
+        http_stream_write(stream->conn, buf_bytes(&out));
+        stream->written_ms = stream->worker->worker.now_ms;
+    }
+    buf_free(&out);
+    stream->behind = stream->behind || some || err != OK;
+    if (http_stream_flush(stream->conn) && (some || (stream->behind && err == OK))) {
+        set_ready(stream);
+        worker_wake(&stream->worker->worker);
+    }
+}
+
+/* Has the steps give what is next; they are under way once at a time. */
+static void run_steps(struct stream *stream)
+{
+    bool ahead = http_stream_pending(stream->conn) >= LIMIT_STREAM_BYTES;
+    stream->behind = stream->calling || ahead || !may_read(stream);
+    if (stream->behind) {
+        return;
+    }
+    arena_reset(&stream->arena);
+    stream->call = (struct call){.worker = stream->worker,
+                                 .kind = stream->kind,
+                                 .op = stream->op,
+                                 .caller = {stream->claims.account, stream->claims.session, stream->claims.role},
+                                 .arena = &stream->arena,
+                                 .in = stream->in,
+                                 .cursor = stream->cursor,
+                                 .done = called};
+    stream->calling = true;
+    call_start(&stream->call);
+}
+
 /* The stream may be gone afterwards. */
 static void run(struct stream *stream)
 {
     struct node_worker *worker = stream->worker;
+    if (stream->op->steps != NULL) {
+        run_steps(stream);
+        return;
+    }
     bool waits = !may_read(stream);
     enum err err = waits ? OK : read_on(stream);
     if (err != OK) {
@@ -332,27 +317,10 @@ static void run(struct stream *stream)
 
 /* ---- of a worker ---- */
 
-static void take_grown(struct streams *streams)
-{
-    if (!atomic_load_explicit(&streams->any, memory_order_relaxed) || !atomic_exchange(&streams->any, false)) {
-        return;
-    }
-    for (size_t w = 0; w < WORDS; w++) {
-        uint64_t bits = atomic_exchange_explicit(&streams->grown[w], 0, memory_order_relaxed);
-        for (; bits != 0; bits &= bits - 1) {
-            list_each(link, &streams->hashes[w * 64 + (unsigned)__builtin_ctzll(bits)])
-            {
-                set_ready(container_of(link, struct stream, link));
-            }
-        }
-    }
-}
-
 void streams_turn_end(struct node_worker *worker)
 {
     struct streams *streams = worker->streams;
     struct list now;
-    take_grown(streams);
     list_init(&now);
     list_splice(&now, &streams->ready);
     for (struct list *link = list_pop(&now); link != NULL; link = list_pop(&now)) {
@@ -396,12 +364,10 @@ static void look(struct stream *stream, int64_t now_s)
 
 static void each(struct streams *streams, void (*run_one)(struct stream *stream, int64_t now_s), int64_t now_s)
 {
-    for (size_t h = 0; h < HASHES; h++) {
-        struct list *next;
-        for (struct list *link = streams->hashes[h].next; link != &streams->hashes[h]; link = next) {
-            next = link->next;
-            run_one(container_of(link, struct stream, link), now_s);
-        }
+    struct list *next;
+    for (struct list *link = streams->all.next; link != &streams->all; link = next) {
+        next = link->next;
+        run_one(container_of(link, struct stream, link), now_s);
     }
 }
 
@@ -437,10 +403,8 @@ struct streams *streams_new(struct node_worker *worker)
     struct streams *streams = mem_zalloc(sizeof *streams);
     streams->worker = worker;
     streams->look.fire = on_look;
+    list_init(&streams->all);
     list_init(&streams->ready);
-    for (size_t h = 0; h < HASHES; h++) {
-        list_init(&streams->hashes[h]);
-    }
     return streams;
 }
 

@@ -2,13 +2,14 @@
  *
  * A stream belongs to its connection's worker and is a cursor: what is behind it is read from the newest
  * snapshot when the client has taken what came before, so nothing is queued for it and nothing is dropped.
- * All that crosses threads is that there may be something new. The state writer marks the hash of each
- * account whose log grew; after the commit the marks go to the workers that have a stream of such a hash. */
+ * That there may be something new says a watch of its account (node/watch.h). */
 #ifndef BELFRY_STREAMS_H
 #define BELFRY_STREAMS_H
 
+#include "node/call.h"
 #include "node/crypto/token.h"
 #include "node/node.h"
+#include "node/watch.h"
 
 struct streams;    /* a worker's */
 struct stream_hub; /* the node's */
@@ -17,6 +18,7 @@ struct stream {
     /* Set by the owner before stream_open. */
     struct node_worker *worker;
     struct http_conn *conn; /* streaming as soon as it is open */
+    const struct kind *kind;
     const struct op *op;
     const void *in; /* lives as long as the stream */
     struct claims claims;
@@ -29,9 +31,12 @@ struct stream {
     const char *reason; /* NULL: it goes on, or the client ended it */
     /* Its own. */
     struct list link, ready;
-    unsigned hash;
+    struct watch watch;
     bool open, behind; /* behind: there may be more than was written */
     uint64_t generation, taken;
+    struct call call; /* of an operation with steps: those that give the next events */
+    struct arena arena;
+    bool calling;
     int64_t taken_ms, written_ms;
 };
 
@@ -55,11 +60,6 @@ void streams_stop(struct node_worker *worker);
 /* ---- of the node ---- */
 struct stream_hub *stream_hub_new(void);
 void stream_hub_free(struct stream_hub *hub);
-/* On the state writer's thread: a reducer's notice; and after a commit, what was noticed is to be seen. */
-void streams_notice(struct node *node, const struct notice *notice);
-void streams_committed(struct node *node);
-/* Any thread: a partition's rows are others now. */
-void streams_wake(struct node *node);
 /* How many are open. */
 uint64_t streams_count(const struct node *node);
 

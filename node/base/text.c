@@ -95,20 +95,39 @@ bool text_fold(struct bytes text, struct buf *out)
     return true;
 }
 
+static void base64_add(struct buf *out, struct bytes raw, int variant)
+{
+    size_t room = sodium_base64_encoded_len(raw.len, variant);
+    char *to = (char *)buf_room(out, room);
+    sodium_bin2base64(to, room, raw.ptr, raw.len, variant);
+    out->len += room - 1; /* without the NUL */
+}
+
+static bool base64_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len, int variant)
+{
+    const char *end = NULL;
+    return sodium_base642bin(out, cap, (const char *)text.ptr, text.len, NULL, out_len, &end, variant) == 0 &&
+           end == (const char *)text.ptr + text.len;
+}
+
 void text_base64url_add(struct buf *out, struct bytes raw)
 {
-    size_t room = sodium_base64_encoded_len(raw.len, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    char *to = (char *)buf_room(out, room);
-    sodium_bin2base64(to, room, raw.ptr, raw.len, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    out->len += strlen(to);
+    base64_add(out, raw, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 }
 
 bool text_base64url_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len)
 {
-    const char *end = NULL;
-    return sodium_base642bin(out, cap, (const char *)text.ptr, text.len, NULL, out_len, &end,
-                             sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0 &&
-           end == (const char *)text.ptr + text.len;
+    return base64_decode(text, out, cap, out_len, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+}
+
+void text_base64_add(struct buf *out, struct bytes raw)
+{
+    base64_add(out, raw, sodium_base64_VARIANT_ORIGINAL);
+}
+
+bool text_base64_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len)
+{
+    return base64_decode(text, out, cap, out_len, sodium_base64_VARIANT_ORIGINAL);
 }
 
 bool text_parse_u64(struct bytes text, uint64_t *out)

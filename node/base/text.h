@@ -17,6 +17,9 @@ bool text_fold(struct bytes text, struct buf *out) MUST_USE;
 /* base64url without padding (RFC 4648 section 5). Decoding takes the canonical form only. */
 void text_base64url_add(struct buf *out, struct bytes raw);
 bool text_base64url_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len) MUST_USE;
+/* base64 with padding (RFC 4648 section 4). */
+void text_base64_add(struct buf *out, struct bytes raw);
+bool text_base64_decode(struct bytes text, uint8_t *out, size_t cap, size_t *out_len) MUST_USE;
 /* Decimal digits only, no sign, no overflow. */
 bool text_parse_u64(struct bytes text, uint64_t *out) MUST_USE;
 

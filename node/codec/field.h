@@ -20,7 +20,7 @@ enum field_type {
     TYPE_ENUM,    /* int: an index into choices */
     TYPE_BYTES,   /* struct bytes: never in JSON; msgpack bin */
     TYPE_OBJECT,  /* a nested described struct */
-    TYPE_STRINGS, /* struct bytes: a JSON array of strings, kept as packed msgpack; in replies only */
+    TYPE_STRINGS, /* struct bytes: a JSON array of strings, kept as packed msgpack */
     TYPE_OBJECTS, /* struct bytes: a JSON array of objects, see field_objects_next; min and max count them. msgpack bin
                    */
     TYPE_MAP      /* struct bytes: a JSON object of strings, at most max of them, see field_map.h. msgpack map */
@@ -174,6 +174,12 @@ enum err field_unpack(const struct field *fields, struct bytes packed, void *out
 bool field_objects_next(struct bytes *objects, struct bytes *out_item) MUST_USE;
 /* One more of them. */
 void field_objects_add(struct buf *objects, const struct field *sub, const void *item);
+
+/* A TYPE_STRINGS is made of its beginning and that many texts. */
+void field_strings_begin(struct buf *strings, uint32_t count);
+void field_strings_add(struct buf *strings, struct bytes text);
+/* The texts of a TYPE_STRINGS, in arena memory. Errors: ERR_CORRUPT. */
+enum err field_strings(struct bytes strings, struct arena *arena, struct bytes **out, size_t *out_len) MUST_USE;
 
 /* Appends JSON, straight from msgpack. Errors: ERR_CORRUPT. */
 enum err field_json_from_pack(struct buf *out, const struct field *fields, struct bytes packed) MUST_USE;

@@ -312,6 +312,32 @@ static bool decode_objects(struct decoder *d, const struct field *field, struct 
     return d->errors->len == errors;
 }
 
+/* As packed msgpack. */
+static bool decode_strings(struct decoder *d, const struct field *field, struct bytes *out)
+{
+    struct buf texts = {0};
+    uint32_t count = 0;
+    size_t errors = d->errors->len;
+    bool first = true;
+    while (json_read_item(&d->json, &first)) {
+        struct read_value value = json_read_value(&d->json);
+        if (value.type != READ_TEXT) {
+            wrong_type(d, field);
+            json_read_skip(&d->json, value);
+            continue;
+        }
+        field_strings_add(&texts, value.text);
+        count++;
+    }
+    struct buf all = {0};
+    field_strings_begin(&all, count);
+    buf_add_bytes(&all, buf_bytes(&texts));
+    *out = arena_copy(d->arena, buf_bytes(&all));
+    buf_free(&all);
+    buf_free(&texts);
+    return d->errors->len == errors;
+}
+
 static bool decode_value(struct decoder *d, const struct field *field, struct read_value value, void *to)
 {
     switch (value.type) {
@@ -338,6 +364,9 @@ static bool decode_value(struct decoder *d, const struct field *field, struct re
     case READ_ARRAY:
         if (field->type == TYPE_OBJECTS) {
             return decode_objects(d, field, to);
+        }
+        if (field->type == TYPE_STRINGS) {
+            return decode_strings(d, field, to);
         }
         break;
     case READ_NULL:

@@ -33,8 +33,9 @@ static void pack_value(msgpack_packer *packer, const struct field *field, const 
     switch ((enum field_type)field->type) {
     case TYPE_STRING: pack_str(packer, *(const struct bytes *)value); return;
     case TYPE_STRINGS: {
+        static const uint8_t nothing = 0x90; /* an array without items */
         const struct bytes *packed = value;
-        buf_add_bytes(packer->data, *packed);
+        buf_add_bytes(packer->data, packed->len > 0 ? *packed : bytes_of(&nothing, 1));
         return;
     }
     case TYPE_MAP: {
@@ -78,4 +79,19 @@ void field_pack(struct buf *out, const struct field *fields, const void *in)
     msgpack_packer packer;
     msgpack_packer_init(&packer, out, write_to_buf);
     pack_object(&packer, fields, in);
+}
+
+void field_strings_begin(struct buf *strings, uint32_t count)
+{
+    const uint8_t head[] = {0xdd, (uint8_t)(count >> 24), (uint8_t)(count >> 16), (uint8_t)(count >> 8),
+                            (uint8_t)count};
+    buf_add(strings, head, sizeof head); /* array 32 */
+}
+
+void field_strings_add(struct buf *strings, struct bytes text)
+{
+    uint32_t len = (uint32_t)text.len;
+    const uint8_t head[] = {0xdb, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len};
+    buf_add(strings, head, sizeof head); /* str 32 */
+    buf_add_bytes(strings, text);
 }

@@ -208,6 +208,27 @@ static struct bytes unpack_strings(struct reader *reader, struct value map)
     return bytes_of(map.at, (size_t)(reader->left.ptr - map.at));
 }
 
+enum err field_strings(struct bytes strings, struct arena *arena, struct bytes **out, size_t *out_len)
+{
+    struct reader reader = {strings, strings.len == 0};
+    struct value array = next(&reader);
+    if (strings.len == 0) {
+        *out = NULL;
+        *out_len = 0;
+        return OK;
+    }
+    if (reader.bad || array.type != VALUE_ARRAY || array.items > strings.len) {
+        return ERR_CORRUPT;
+    }
+    *out = arena_alloc(arena, (size_t)array.items * sizeof **out + 1);
+    for (*out_len = 0; *out_len < array.items && !reader.bad; (*out_len)++) {
+        struct value item = next(&reader);
+        reader.bad = reader.bad || item.type != VALUE_STR;
+        (*out)[*out_len] = item.bytes;
+    }
+    return reader.bad ? ERR_CORRUPT : OK;
+}
+
 struct field_map field_map_of(struct bytes packed)
 {
     struct reader reader = {packed, packed.len == 0};
@@ -240,8 +261,8 @@ static void unpack_value(struct reader *reader, const struct field *field, struc
     case TYPE_ID: memcpy(to, value.bytes.ptr, sizeof(struct id)); return;
     case TYPE_ENUM: *(int *)to = (int)value.number; return;
     case TYPE_OBJECT: unpack_map(reader, field->sub, value, to); return;
-    case TYPE_MAP: *(struct bytes *)to = unpack_strings(reader, value); return;
-    case TYPE_STRINGS: reader->bad = true; return; /* in replies only */
+    case TYPE_MAP:
+    case TYPE_STRINGS: *(struct bytes *)to = unpack_strings(reader, value); return;
     }
 }
 

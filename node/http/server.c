@@ -423,6 +423,12 @@ static void on_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
     *buf = uv_buf_init((char *)conn->server->worker->read_buffer, WORKER_READ_BYTES);
 }
 
+static bool has_left(struct http_conn *conn)
+{
+    const struct http_handler *handler = &conn->server->handler;
+    return conn->phase == PHASE_BUSY && handler->left != NULL && handler->left(handler->ctx, conn);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct http_conn *conn = stream->data;
@@ -434,7 +440,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         conn->peer_done = true;
         (void)uv_read_stop(stream);
         /* A client may close its sending side and still wait for the answer; a stream has no end it could wait for. */
-        if (n != UV_EOF || !has_work(conn) || conn->phase == PHASE_STREAM) {
+        if (n != UV_EOF || !has_work(conn) || conn->phase == PHASE_STREAM || has_left(conn)) {
             http_conn_close(conn);
         }
         return;

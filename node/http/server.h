@@ -22,6 +22,9 @@ struct http_handler {
     void (*bad)(void *ctx, struct http_conn *conn, struct http_request *request, enum err err);
     /* The connection went away while its request was not yet answered: never answer it. */
     void (*gone)(void *ctx, struct http_conn *conn);
+    /* The client has closed its side while its request is being answered. True: it need not be answered, the connection
+     * closes. NULL: it always is. */
+    bool (*left)(void *ctx, struct http_conn *conn);
     /* A stream's client has taken all that was written. NULL for who never streams. */
     void (*taken)(void *ctx, struct http_conn *conn);
     void *ctx;

@@ -1,0 +1,121 @@
+/* The kind: topics and what is done with them. queue.md has the model. */
+#ifndef BELFRY_ACTORS_QUEUE_QUEUE_H
+#define BELFRY_ACTORS_QUEUE_QUEUE_H
+
+#include "actors/queue/delivery.h"
+
+extern const struct kind queue_kind;
+
+/* In logs for ever: never reused. */
+enum queue_op {
+    QUEUE_PUT = 1,
+    QUEUE_GET,
+    QUEUE_LIST,
+    QUEUE_DELETE,
+    QUEUE_PUBLISH,
+    QUEUE_PUBLISH_RAW,
+    QUEUE_BROWSE,
+    QUEUE_MESSAGE,
+    QUEUE_GROUPS,
+    QUEUE_GROUP,
+    QUEUE_GROUP_DELETE,
+    QUEUE_RECEIVE,
+    QUEUE_ACK,
+    QUEUE_NACK,
+    QUEUE_EXTEND,
+    QUEUE_DEAD,
+    QUEUE_REDRIVE,
+    QUEUE_PURGE,
+    QUEUE_SEEK,
+    QUEUE_SUBSCRIBE,
+    QUEUE_RING,
+    QUEUE_DO_PUT = 32,
+    QUEUE_DO_DELETE,
+    QUEUE_DO_PUBLISH,
+    QUEUE_DO_RECEIVE,
+    QUEUE_DO_SETTLE,
+    QUEUE_DO_DEAD,
+    QUEUE_DO_GROUP,
+    QUEUE_DO_RING
+};
+
+/* ---- what joined commands hold (actors/join.h) ---- */
+
+/* DO_PUBLISH: struct publish_head and message, one behind another. The answer: runs of ids. */
+struct id_run {
+    uint64_t first, count;
+};
+/* DO_RECEIVE: this, then the group's name. The answer: struct received. */
+struct receive_ask {
+    uint32_t max, flags;
+    int64_t visibility_ms; /* -1: the topic's */
+    uint64_t consumer;
+};
+struct received {
+    uint64_t smallest, id; /* of the delivery; id 0: nothing was there */
+    uint32_t gid;
+    uint32_t more; /* there may be more: what was looked at could not be delivered */
+};
+/* DO_SETTLE: this, the group's name, then struct settle_one, one behind another. The answer: a byte each. */
+enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_EXTEND, SETTLE_BURY };
+struct settle_ask {
+    uint32_t verb, name_len;
+    int64_t ms;       /* nack: delay; extend: from now on; -1: the topic's visibility */
+    int64_t priority; /* nack, bury: a new one; -1: as it was */
+};
+struct settle_one {
+    uint32_t gid, reserved;
+    uint64_t smallest, id, number;
+};
+enum settle_result { SETTLED_GONE, SETTLED_OK };
+
+enum err publish_reduce(struct turn *turn, const void *in, struct reply *reply);
+enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);
+enum err settle_reduce(struct turn *turn, const void *in, struct reply *reply);
+
+/* DO_RING: carries out what is due. */
+enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply);
+int64_t ring_due(struct rows *rows);
+
+/* DO_PUT: packed settings; names and ids are the script's. */
+struct put_topic {
+    struct fieldset set;
+    struct bytes topic; /* packed struct topic */
+};
+extern const struct field put_topic_fields[];
+enum err put_topic_reduce(struct turn *turn, const void *in, struct reply *reply);
+struct no_input {
+    struct fieldset set;
+};
+extern const struct field no_input_fields[];
+enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *reply);
+
+/* DO_DEAD: the oldest dead letters, or those with these ids, are redriven or purged. */
+enum dead_verb { DEAD_REDRIVE, DEAD_PURGE };
+struct dead_ask {
+    struct fieldset set;
+    struct bytes group, ids;
+    int64_t verb, max;
+};
+struct dead_done {
+    struct fieldset set;
+    int64_t count, left;
+};
+extern const struct field dead_ask_fields[], dead_done_fields[];
+enum err dead_reduce(struct turn *turn, const void *in, struct reply *reply);
+
+/* DO_GROUP: deletes a group, or has it begin anew somewhere, or pauses it. */
+enum group_verb { GROUP_DELETE, GROUP_SEEK_START, GROUP_SEEK_END, GROUP_SEEK_TIME, GROUP_PAUSE };
+struct group_ask {
+    struct fieldset set;
+    struct bytes group;
+    int64_t verb, at;
+};
+extern const struct field group_ask_fields[];
+enum err group_reduce(struct turn *turn, const void *in, struct reply *reply);
+
+enum err queue_check(struct rows *rows, struct arena *arena);
+enum err queue_mend(struct rows *rows);
+enum err queue_forget(struct turn *turn, struct id account, unsigned limit, unsigned *out_erased);
+
+#endif

@@ -1,0 +1,232 @@
+/* DO_RING: what is due in a partition: leases that ended, delays that are over, what is too old, what was deleted. */
+#include "actors/queue/queue.h"
+#include "node/limits.h"
+
+int64_t ring_due(struct rows *rows)
+{
+    struct bytes key, value;
+    return rows_ceil(rows, TABLE_QUEUE_TIME, BYTES_NONE, &key, &value) == OK ? (int64_t)key_read_u64(key.ptr)
+                                                                             : INT64_MAX;
+}
+
+/* The topic that the rows at hand are about. */
+struct ring {
+    struct turn *turn;
+    struct queue queue;
+    bool open;
+    unsigned moves; /* of topics that were closed */
+};
+
+enum { TIME_HEAD = 17 }; /* time, type, tid */
+
+static unsigned moves(const struct ring *ring)
+{
+    return ring->moves + (ring->open ? ring->queue.moves : 0);
+}
+
+static enum err close_topic(struct ring *ring)
+{
+    if (!ring->open) {
+        return OK;
+    }
+    ring->moves += ring->queue.moves;
+    ring->open = false;
+    return queue_save(&ring->queue);
+}
+
+/* Errors: ERR_NOT_FOUND for one that was deleted. */
+static enum err open_topic(struct ring *ring, uint64_t tid)
+{
+    if (ring->open && ring->queue.tid == tid) {
+        return OK;
+    }
+    TRY(close_topic(ring));
+    TRY(queue_open_tid(&ring->queue, ring->turn, tid));
+    ring->open = true;
+    return OK;
+}
+
+/* ---- one of each type; the time's row is erased, unless it says otherwise ---- */
+
+static enum err lease_ends(struct ring *ring, struct bytes rest)
+{
+    struct queue *queue = &ring->queue;
+    struct group *group;
+    struct delivery delivery;
+    size_t kept = 0;
+    TRY(queue_group(queue, key_read_u32(rest.ptr), &group));
+    TRY(delivery_find(queue->rows, ring->turn->arena, queue->tid, group->gid, key_read_u64(rest.ptr + 4),
+                      key_read_u64(rest.ptr + 12), &delivery));
+    for (size_t i = 0; i < delivery.len; i++) {
+        struct delivery_entry *entry = &delivery.entries[i];
+        struct taken taken = {entry->number, entry->key_hash, entry->attempts, entry->priority};
+        if (entry->deadline > ring->turn->now_ms) {
+            delivery.entries[kept++] = *entry;
+            continue;
+        }
+        TRY(group_retry(queue, group, taken, 0));
+    }
+    delivery.len = kept;
+    return delivery_update(queue, group, &delivery);
+}
+
+static enum err wait_ends(struct ring *ring, struct bytes rest)
+{
+    struct group *group;
+    TRY(queue_group(&ring->queue, key_read_u32(rest.ptr), &group));
+    return group_wake(&ring->queue, group, key_read_u64(rest.ptr + 4));
+}
+
+static enum err delay_ends(struct ring *ring, struct bytes time, struct bytes rest)
+{
+    struct queue *queue = &ring->queue;
+    struct queue_key key = queue_key(queue->tid, ROW_DELAYED);
+    struct bytes row;
+    struct message message;
+    key_u64_add(&key, key_read_u64(rest.ptr));
+    TRY(rows_get(queue->rows, TABLE_QUEUE, key_of(&key), &row));
+    TRY(message_read(arena_copy(ring->turn->arena, row), &message));
+    TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&key)));
+    TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, time));
+    queue->state.delayed--;
+    queue->moves++;
+    return queue_append(queue, message);
+}
+
+/* The oldest go when their time is over. */
+static enum err retention_ends(struct ring *ring)
+{
+    struct queue *queue = &ring->queue;
+    int64_t now = ring->turn->now_ms;
+    for (;;) {
+        struct queue_key key = message_key(queue->tid, queue->state.first);
+        struct bytes found, row;
+        struct message message;
+        enum err err = queue_ceil(queue->rows, TABLE_MESSAGE, &key, 8, &found, &row);
+        if (err == ERR_NOT_FOUND) {
+            return queue_retain_at(queue, 0);
+        }
+        TRY(err);
+        TRY(message_read(row, &message));
+        uint64_t number = key_read_u64(found.ptr + 8);
+        int64_t end = message.available_at + queue->topic.retention_ms;
+        if (end > now || moves(ring) >= LIMIT_RING_MOVES) {
+            return queue_retain_at(queue, end > now ? end : now + 1); /* others' turn */
+        }
+        TRY(queue_drop(queue, number));
+        queue->state.first = number + 1;
+    }
+}
+
+static enum err dedup_ends(struct ring *ring, struct bytes time)
+{
+    struct queue *queue = &ring->queue;
+    TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, time));
+    for (;;) {
+        struct queue_key key = queue_key(queue->tid, ROW_DEDUP_TIME), row = queue_key(queue->tid, ROW_DEDUP);
+        struct bytes found, value;
+        enum err err = queue_ceil(queue->rows, TABLE_QUEUE, &key, key.len, &found, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        int64_t end = (int64_t)key_read_u64(found.ptr + key.len) + queue->topic.dedup_window_ms;
+        if (end > ring->turn->now_ms || moves(ring) >= LIMIT_RING_MOVES) {
+            int64_t now = ring->turn->now_ms;
+            struct queue_key next = time_key(end > now ? end : now + 1, TIME_DEDUP, queue->tid);
+            return rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&next), BYTES_NONE);
+        }
+        key_bytes_add(&row, bytes_of(found.ptr + key.len + 8, found.len - key.len - 8));
+        key_bytes_add(&key, bytes_of(found.ptr + key.len, found.len - key.len));
+        TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&key)));
+        TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&row)));
+        queue->state.dedups--;
+        queue->changed = true;
+        queue->moves++;
+    }
+}
+
+static enum err due_of_topic(struct ring *ring, struct bytes time)
+{
+    struct bytes rest = bytes_of(time.ptr + TIME_HEAD, time.len - TIME_HEAD);
+    TRY(open_topic(ring, key_read_u64(time.ptr + 9)));
+    switch ((enum queue_time)time.ptr[8]) {
+    case TIME_LEASE: return lease_ends(ring, rest);
+    case TIME_WAIT: return wait_ends(ring, rest);
+    case TIME_DELAYED: return delay_ends(ring, time, rest);
+    case TIME_RETAIN: return retention_ends(ring);
+    case TIME_DEDUP: return dedup_ends(ring, time);
+    case TIME_RESUME: ring->queue.touched = true; return rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time);
+    case TIME_SWEEP: break;
+    }
+    return ERR_CORRUPT;
+}
+
+/* ---- sweeping ---- */
+
+static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefix)
+{
+    while (ring->moves < LIMIT_RING_MOVES) {
+        struct bytes key, value;
+        enum err err = rows_ceil(ring->turn->rows, table, prefix, &key, &value);
+        if (err == ERR_NOT_FOUND || (err == OK && !bytes_start_with(key, prefix))) {
+            return OK;
+        }
+        TRY(err);
+        struct queue_key copy = {.len = 0};
+        key_bytes_add(&copy, key);
+        TRY(rows_del(ring->turn->rows, table, key_of(&copy)));
+        ring->moves++;
+    }
+    return OK;
+}
+
+/* What is left of a topic, or of one group of it. */
+static enum err sweep(struct ring *ring, struct bytes time)
+{
+    static const uint8_t tables[] = {TABLE_GROUP, TABLE_QUEUE, TABLE_MESSAGE};
+    struct bytes prefix = bytes_of(time.ptr + 9, time.len - 9);
+    struct queue_key later = time_key(ring->turn->now_ms + 1, TIME_SWEEP, key_read_u64(prefix.ptr));
+    bool whole = prefix.len == 8;
+    key_bytes_add(&later, bytes_of(prefix.ptr + 8, prefix.len - 8));
+    TRY(close_topic(ring));
+    for (size_t i = 0; i < (whole ? ARRAY_LEN(tables) : 1); i++) {
+        TRY(sweep_table(ring, tables[i], prefix));
+    }
+    TRY(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
+    return ring->moves < LIMIT_RING_MOVES ? OK
+                                          : rows_put(ring->turn->rows, TABLE_QUEUE_TIME, key_of(&later), BYTES_NONE);
+}
+
+/* Of what was deleted, times are left: they say nothing any more. */
+static enum err due(struct ring *ring, struct bytes time)
+{
+    if (time.ptr[8] == TIME_SWEEP) {
+        return sweep(ring, time);
+    }
+    enum err err = due_of_topic(ring, time);
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    err = rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply)
+{
+    struct ring ring = {.turn = turn};
+    (void)in;
+    (void)reply;
+    for (unsigned looked = 0; moves(&ring) < LIMIT_RING_MOVES && looked < LIMIT_RING_MOVES; looked++) {
+        struct bytes key, value;
+        enum err err = rows_ceil(turn->rows, TABLE_QUEUE_TIME, BYTES_NONE, &key, &value);
+        if (err == ERR_NOT_FOUND || (err == OK && (int64_t)key_read_u64(key.ptr) > turn->now_ms)) {
+            break;
+        }
+        TRY(err);
+        struct queue_key copy = {.len = 0};
+        TRY(key.len >= TIME_HEAD ? OK : ERR_CORRUPT);
+        key_bytes_add(&copy, key);
+        TRY(due(&ring, key_of(&copy)));
+    }
+    return close_topic(&ring);
+}
