@@ -444,21 +444,6 @@ const struct step browse_steps[] = {{"find", client_find_fresh, false},
                                     {"look", browse_look, false},
                                     {0}};
 
-/* The number of a message with that id. */
-static enum err number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out)
-{
-    struct queue_key key = queue_key(tid, ROW_MOVED);
-    struct bytes value;
-    key_u64_add(&key, id);
-    enum err err = rows_get(rows, TABLE_QUEUE, key_of(&key), &value);
-    *out = id;
-    if (err == OK) {
-        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
-        memcpy(out, value.ptr, sizeof *out);
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
-}
-
 static enum err message_begin(struct script *s)
 {
     const struct message_id_in *in = s->in;
@@ -482,7 +467,7 @@ static enum err message_look(struct script *s)
     struct bytes row;
     struct message message;
     TRY(open_shard(s, &tid, &state));
-    TRY(number_of(shard_rows(s), tid, st->at, &number));
+    TRY(queue_number_of(shard_rows(s), tid, st->at, &number));
     struct queue_key key = message_key(tid, number);
     enum err err = rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row);
     if (err == ERR_NOT_FOUND) { /* delayed, perhaps */

@@ -44,7 +44,9 @@ struct topic_state {
     uint64_t retained, delayed, bytes;
     uint64_t apart, lanes; /* kept messages with MESSAGE_APART, and how many priorities they have */
     uint64_t published, duplicates, expired, dropped;
-    int64_t retain_at; /* when the oldest is looked at; 0: nothing is kept */
+    uint64_t holes;     /* messages with smaller numbers were erased out of their turn; 0: none */
+    int64_t retain_at;  /* when the oldest is looked at; 0: nothing is kept */
+    int64_t dedup_at;   /* when the oldest dedup_id is looked at; 0: there is none */
     uint64_t dedups;
     uint32_t groups, next_gid;
 };
@@ -58,7 +60,7 @@ struct queue_key {
 enum queue_row { /* in TABLE_QUEUE, behind the tid */
                  ROW_STATE = 's',
                  ROW_LANE = 'l',       /* priority, number */
-                 ROW_KEYED = 'k',      /* key hash -> number of the newest message with that key */
+                 ROW_KEYED = 'k',      /* key hash, number: the messages of a key */
                  ROW_DELAYED = 'd',    /* id -> the message */
                  ROW_MOVED = 'm',      /* id -> number, where they differ */
                  ROW_DEDUP = 'u',      /* digest -> time, id */
