@@ -153,6 +153,7 @@
 #define LIMIT_RECEIVE_BYTES (1024 * 1024) /* and bytes of them, if more than one */
 #define LIMIT_WAIT_MS 60000               /* a receive waits for so long at most */
 #define LIMIT_PICK_LOOKS 2000             /* messages looked at for one receive; then it asks again */
+#define LIMIT_RECEIVE_LOOKS 10000         /* for all receives of one command */
 #define LIMIT_DELIVERIES_EACH 1024        /* in one command */
 #define LIMIT_RECLAIM_STEP 100            /* erased beyond what is needed when a topic is full */
 #define LIMIT_RING_MOVES 1000             /* messages moved or erased in one command */

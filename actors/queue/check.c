@@ -84,6 +84,7 @@ static enum err check_message(struct rows *rows, uint64_t tid, uint64_t number, 
     if (message.key_hash != 0) {
         struct queue_key keyed = queue_key(tid, ROW_KEYED);
         key_u64_add(&keyed, message.key_hash);
+        key_u64_add(&keyed, number);
         MUST(has_row(rows, TABLE_QUEUE, &keyed));
     }
     return OK;

@@ -14,8 +14,16 @@ static struct queue_key delivery_key(uint64_t tid, uint32_t gid, uint64_t smalle
     return key;
 }
 
-enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uint32_t gid, uint64_t smallest,
-                       uint64_t id, struct delivery *out)
+int64_t delivery_next(struct bytes row)
+{
+    struct head head = {0};
+    memcpy(&head, row.ptr, row.len < sizeof head ? 0 : sizeof head);
+    return head.next;
+}
+
+/* The row, and everything but the entries. */
+static enum err find_row(struct rows *rows, uint64_t tid, uint32_t gid, uint64_t smallest, uint64_t id,
+                         struct delivery *out, struct bytes *out_entries)
 {
     struct queue_key key = delivery_key(tid, gid, smallest, id);
     struct bytes value;
@@ -25,11 +33,37 @@ enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uin
         return ERR_CORRUPT;
     }
     memcpy(&head, value.ptr, sizeof head);
+    *out_entries = bytes_of(value.ptr + sizeof head, value.len - sizeof head);
     *out = (struct delivery){.smallest = smallest, .id = id, .consumer = head.consumer, .next = head.next};
-    out->len = (value.len - sizeof head) / sizeof(struct delivery_entry);
-    out->before = out->len;
-    out->entries = arena_alloc(arena, value.len - sizeof head);
-    memcpy(out->entries, value.ptr + sizeof head, value.len - sizeof head);
+    out->len = out->before = out_entries->len / sizeof(struct delivery_entry);
+    return OK;
+}
+
+enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uint32_t gid, uint64_t smallest,
+                       uint64_t id, struct delivery *out)
+{
+    struct bytes entries;
+    TRY(find_row(rows, tid, gid, smallest, id, out, &entries));
+    out->entries = arena_alloc(arena, entries.len);
+    memcpy(out->entries, entries.ptr, entries.len);
+    return OK;
+}
+
+struct delivery_entry *delivery_room(struct queue *queue, size_t len)
+{
+    if (len > queue->entries_cap) {
+        queue->entries_cap = len > 2 * queue->entries_cap ? len : 2 * queue->entries_cap;
+        queue->entries = arena_alloc(queue->turn->arena, queue->entries_cap * sizeof *queue->entries);
+    }
+    return queue->entries;
+}
+
+enum err delivery_open(struct queue *queue, uint32_t gid, uint64_t smallest, uint64_t id, struct delivery *out)
+{
+    struct bytes entries;
+    TRY(find_row(queue->rows, queue->tid, gid, smallest, id, out, &entries));
+    out->entries = delivery_room(queue, out->len);
+    memcpy(out->entries, entries.ptr, entries.len);
     return OK;
 }
 

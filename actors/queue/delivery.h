@@ -22,6 +22,13 @@ struct delivery {
 /* Entries are in the arena of the turn. Errors: ERR_NOT_FOUND. */
 enum err delivery_find(struct rows *rows, struct arena *arena, uint64_t tid, uint32_t gid, uint64_t smallest,
                        uint64_t id, struct delivery *out) MUST_USE;
+/* The same in a reducer, with entries that are good until the next one is opened or made in this turn: whoever settles
+ * or expires many deliveries takes no more memory for them than for one. */
+enum err delivery_open(struct queue *queue, uint32_t gid, uint64_t smallest, uint64_t id,
+                       struct delivery *out) MUST_USE;
+/* Room for so many. */
+struct delivery_entry *delivery_room(struct queue *queue, size_t len);
+int64_t delivery_next(struct bytes row); /* of a ROW_DELIVERY: its time */
 /* Messages in flight to a consumer. Errors: ERR_NOT_FOUND for none. */
 enum err consumer_flying(struct rows *rows, uint64_t tid, uint32_t gid, uint64_t consumer, uint64_t *out) MUST_USE;
 /* So many more or less; what a consumer gives back is credit for more. */

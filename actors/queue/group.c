@@ -82,6 +82,13 @@ enum err group_find(struct rows *rows, uint64_t tid, uint32_t gid, struct group_
     return OK;
 }
 
+int64_t group_paused_until(struct bytes row)
+{
+    struct group_state state = {0};
+    memcpy(&state, row.ptr, row.len < sizeof state ? 0 : sizeof state);
+    return state.paused_until;
+}
+
 enum err group_find_gid(struct rows *rows, uint64_t tid, struct bytes name, uint32_t *out)
 {
     struct queue_key key = queue_key(tid, ROW_GROUP_NAME);
@@ -178,6 +185,25 @@ enum err queue_all_groups(struct queue *queue)
     return OK;
 }
 
+static struct queue_key resume_key(const struct queue *queue, const struct group *group)
+{
+    struct queue_key key = time_key(group->state.paused_until, TIME_RESUME, queue->tid);
+    key_u32(&key, group->gid);
+    return key;
+}
+
+enum err queue_resume_at(struct queue *queue, struct group *group, int64_t at)
+{
+    struct queue_key key = resume_key(queue, group);
+    if (group->state.paused_until != 0) {
+        TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, key_of(&key)));
+    }
+    group->state.paused_until = at;
+    group->changed = true;
+    key = resume_key(queue, group);
+    return at == 0 ? OK : rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&key), BYTES_NONE);
+}
+
 enum err queue_group_end(struct queue *queue, struct group *group)
 {
     struct queue_key sweep = time_key(queue->turn->now_ms, TIME_SWEEP, queue->tid),
@@ -188,6 +214,7 @@ enum err queue_group_end(struct queue *queue, struct group *group)
     TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&name)));
     enum err err = rows_del(queue->rows, TABLE_GROUP, key_of(&row));
     TRY(err == ERR_NOT_FOUND ? OK : err); /* made in this turn */
+    TRY(queue_resume_at(queue, group, 0));
     for (struct group **link = &queue->groups; *link != NULL; link = &(*link)->next) {
         if (*link == group) {
             *link = group->next;
@@ -207,6 +234,20 @@ enum err queue_message(struct queue *queue, uint64_t number, struct message *out
     struct bytes row;
     TRY(rows_get(queue->rows, TABLE_MESSAGE, key_of(&key), &row));
     return message_read(row, out);
+}
+
+enum err queue_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out)
+{
+    struct queue_key key = queue_key(tid, ROW_MOVED);
+    struct bytes value;
+    key_u64_add(&key, id);
+    enum err err = rows_get(rows, TABLE_QUEUE, key_of(&key), &value);
+    *out = id;
+    if (err == OK) {
+        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
+        memcpy(out, value.ptr, sizeof *out);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 static struct queue_key lane_key(const struct queue *queue, uint32_t priority)
@@ -236,6 +277,20 @@ static enum err add_lane(struct queue *queue, uint32_t priority, uint64_t number
     return rows_put(queue->rows, TABLE_QUEUE, key_of(&key), BYTES_NONE);
 }
 
+/* How far groups came in a lane says nothing when it is empty: what comes there later has a greater number. */
+static enum err forget_lane(struct queue *queue, uint32_t priority)
+{
+    TRY(queue_all_groups(queue));
+    for (struct group *group = queue->groups; group != NULL; group = group->next) {
+        struct queue_key key = group_key(queue->tid, group->gid, ROW_LANE_AT);
+        key_u32(&key, priority);
+        enum err err = rows_del(queue->rows, TABLE_GROUP, key_of(&key));
+        TRY(err == ERR_NOT_FOUND ? OK : err);
+    }
+    queue->state.lanes--;
+    return OK;
+}
+
 static enum err del_lane(struct queue *queue, uint32_t priority, uint64_t number)
 {
     struct queue_key key = lane_key(queue, priority);
@@ -243,49 +298,67 @@ static enum err del_lane(struct queue *queue, uint32_t priority, uint64_t number
     key_u64_add(&key, number);
     TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&key)));
     TRY(queue_has_lane(queue, priority, &has));
-    queue->state.lanes -= !has;
     queue->state.apart--;
+    return has ? OK : forget_lane(queue, priority);
+}
+
+/* When there are as many lanes as there may be, what comes late, its delay being over, goes to the next one that is
+ * less urgent, or to the last. */
+static enum err find_lane(struct queue *queue, uint32_t *priority)
+{
+    struct queue_key key = lane_key(queue, *priority), end = queue_key(queue->tid, ROW_LANE + 1);
+    const size_t prefix = key.len - sizeof *priority;
+    struct bytes found, value;
+    if (queue->state.lanes < LIMIT_PRIORITIES) {
+        return OK;
+    }
+    enum err err = queue_ceil(queue->rows, TABLE_QUEUE, &key, prefix, &found, &value);
+    if (err == ERR_NOT_FOUND) {
+        err = rows_below(queue->rows, TABLE_QUEUE, key_of(&end), &found, &value);
+    }
+    TRY(err == ERR_NOT_FOUND ? ERR_CORRUPT : err);
+    *priority = key_read_u32(found.ptr + prefix);
     return OK;
 }
 
-static struct queue_key keyed_key(const struct queue *queue, uint64_t key_hash)
+static struct queue_key keyed_key(const struct queue *queue, uint64_t key_hash, uint64_t number)
 {
     struct queue_key key = queue_key(queue->tid, ROW_KEYED);
     key_u64_add(&key, key_hash);
+    key_u64_add(&key, number);
     return key;
 }
 
-/* The newest message of the key; 0: none is kept. */
-static enum err newest_of_key(struct queue *queue, uint64_t key_hash, uint64_t *out)
+/* The kept message with that key before that one; 0: there is none. */
+static enum err before_in_key(struct queue *queue, uint64_t key_hash, uint64_t number, uint64_t *out)
 {
-    struct queue_key key = keyed_key(queue, key_hash);
-    struct bytes value;
-    enum err err = rows_get(queue->rows, TABLE_QUEUE, key_of(&key), &value);
-    *out = 0;
-    if (err == OK) {
-        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
-        memcpy(out, value.ptr, sizeof *out);
-    }
+    struct queue_key key = keyed_key(queue, key_hash, number);
+    struct bytes found, value, prefix = bytes_of(key.b, key.len - sizeof number);
+    enum err err = rows_below(queue->rows, TABLE_QUEUE, key_of(&key), &found, &value);
+    *out = err == OK && bytes_start_with(found, prefix) ? key_read_u64(found.ptr + prefix.len) : 0;
     return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* The one time of its type that a topic has. */
+static enum err move_time(struct queue *queue, enum queue_time type, int64_t *at, int64_t to)
+{
+    struct queue_key old = time_key(*at, type, queue->tid), key = time_key(to, type, queue->tid);
+    if (*at != 0) {
+        TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, key_of(&old)));
+    }
+    *at = to;
+    queue->changed = true;
+    return to == 0 ? OK : rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&key), BYTES_NONE);
 }
 
 enum err queue_retain_at(struct queue *queue, int64_t at)
 {
-    struct queue_key old = time_key(queue->state.retain_at, TIME_RETAIN, queue->tid);
-    struct queue_key key = time_key(at, TIME_RETAIN, queue->tid);
-    if (queue->state.retain_at != 0) {
-        TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, key_of(&old)));
-    }
-    queue->state.retain_at = at;
-    queue->changed = true;
-    return at == 0 ? OK : rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&key), BYTES_NONE);
+    return move_time(queue, TIME_RETAIN, &queue->state.retain_at, at);
 }
 
-static enum err chain_key(struct queue *queue, struct message *message, uint64_t number)
+enum err queue_dedup_at(struct queue *queue, int64_t at)
 {
-    struct queue_key key = keyed_key(queue, message->key_hash);
-    TRY(newest_of_key(queue, message->key_hash, &message->before));
-    return rows_put(queue->rows, TABLE_QUEUE, key_of(&key), bytes_of(&number, sizeof number));
+    return move_time(queue, TIME_DEDUP, &queue->state.dedup_at, at);
 }
 
 enum err queue_append(struct queue *queue, struct message message)
@@ -298,9 +371,11 @@ enum err queue_append(struct queue *queue, struct message message)
     bool apart = message.id != number || message.priority != PRIORITY_USUAL;
     message.flags = (uint8_t)((message.flags & ~MESSAGE_APART) | (apart ? MESSAGE_APART : 0));
     if (message.key_hash != 0) {
-        TRY(chain_key(queue, &message, number));
+        struct queue_key keyed = keyed_key(queue, message.key_hash, number);
+        TRY(rows_put(queue->rows, TABLE_QUEUE, key_of(&keyed), BYTES_NONE));
     }
     if (apart) {
+        TRY(find_lane(queue, &message.priority));
         TRY(add_lane(queue, message.priority, number));
     }
     if (message.id != number) {
@@ -354,58 +429,83 @@ static enum err group_lose(struct queue *queue, struct group *group, uint64_t nu
     return OK;
 }
 
-static enum err erase(struct queue *queue, uint64_t number, const struct message *message, size_t size)
+/* What an erased message leaves behind. */
+struct leaving {
+    uint64_t number, id, key_hash;
+    uint32_t priority;
+    bool apart;
+    size_t size;
+};
+
+static struct leaving leaving_of(uint64_t number, const struct message *message)
 {
-    struct queue_key key = message_key(queue->tid, number);
-    uint64_t newest, id = message->id, key_hash = message->key_hash;
-    uint32_t priority = message->priority;
-    bool apart = (message->flags & MESSAGE_APART) != 0;
-    TRY(rows_del(queue->rows, TABLE_MESSAGE, key_of(&key)));
-    if (apart) {
-        TRY(del_lane(queue, priority, number));
-    }
-    if (id != number) {
-        struct queue_key moved = queue_key(queue->tid, ROW_MOVED);
-        key_u64_add(&moved, id);
-        TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&moved)));
-    }
-    if (key_hash != 0) {
-        TRY(newest_of_key(queue, key_hash, &newest));
-        struct queue_key keyed = keyed_key(queue, key_hash);
-        TRY(newest == number ? rows_del(queue->rows, TABLE_QUEUE, key_of(&keyed)) : OK);
-    }
+    return (struct leaving){.number = number,
+                            .id = message->id,
+                            .key_hash = message->key_hash,
+                            .priority = message->priority,
+                            .apart = (message->flags & MESSAGE_APART) != 0,
+                            .size = MESSAGE_HEAD_BYTES + message->key.len + message->headers.len +
+                                    message->destinations.len + message->body.len};
+}
+
+/* The message, and what leads to it. */
+static enum err erase_row(struct queue *queue, const struct leaving *leaving)
+{
+    struct queue_key key = message_key(queue->tid, leaving->number), moved = queue_key(queue->tid, ROW_MOVED);
+    struct queue_key keyed = keyed_key(queue, leaving->key_hash, leaving->number);
     queue->state.retained--;
-    queue->state.bytes -= size;
+    queue->state.bytes -= leaving->size;
     queue->changed = true;
     queue->moves++;
-    return OK;
+    TRY(rows_del(queue->rows, TABLE_MESSAGE, key_of(&key)));
+    key_u64_add(&moved, leaving->id);
+    TRY(leaving->id != leaving->number ? rows_del(queue->rows, TABLE_QUEUE, key_of(&moved)) : OK);
+    return leaving->key_hash != 0 ? rows_del(queue->rows, TABLE_QUEUE, key_of(&keyed)) : OK;
 }
 
-static size_t image_bytes(const struct message *message)
+static enum err leave_lane(struct queue *queue, const struct leaving *leaving)
 {
-    return MESSAGE_HEAD_BYTES + message->key.len + message->headers.len + message->destinations.len + message->body.len;
+    return leaving->apart ? del_lane(queue, leaving->priority, leaving->number) : OK;
 }
 
+static enum err erase(struct queue *queue, const struct leaving *leaving)
+{
+    TRY(erase_row(queue, leaving));
+    return leave_lane(queue, leaving);
+}
+
+enum err queue_erase(struct queue *queue, uint64_t number)
+{
+    struct message message;
+    TRY(queue_message(queue, number, &message));
+    struct leaving leaving = leaving_of(number, &message);
+    queue->state.holes = number + 1 > queue->state.holes ? number + 1 : queue->state.holes;
+    return erase(queue, &leaving);
+}
+
+/* The row goes first: what waits for it in a group goes on when it is not there any more. Its lane goes last: it says
+ * whether a group had taken it. */
 enum err queue_drop(struct queue *queue, uint64_t number)
 {
     struct message message;
     TRY(queue_all_groups(queue));
     TRY(queue_message(queue, number, &message));
-    size_t size = image_bytes(&message); /* the row moves when others are written */
-    message.key = message.headers = message.destinations = message.body = BYTES_NONE;
+    struct leaving leaving = leaving_of(number, &message);
+    message.key = message.headers = message.destinations = message.body = BYTES_NONE; /* they are the row's */
+    TRY(erase_row(queue, &leaving));
     for (struct group *group = queue->groups; group != NULL; group = group->next) {
         TRY(group_lose(queue, group, number, &message));
     }
     queue->state.dropped++;
-    return erase(queue, number, &message, size);
+    return leave_lane(queue, &leaving);
 }
 
-/* The smallest number that a group is not through with. */
+/* The smallest number that a group has taken and is not through with; a delivery is kept until all of it is done. */
 static enum err group_floor(struct queue *queue, struct group *group, uint64_t *out)
 {
     struct bytes found, value;
     struct queue_key key = group_key(queue->tid, group->gid, ROW_DELIVERY);
-    uint64_t floor = group->state.cursor;
+    uint64_t floor = UINT64_MAX;
     enum err err = queue_ceil(queue->rows, TABLE_GROUP, &key, key.len, &found, &value);
     if (err == OK && key_read_u64(found.ptr + key.len) < floor) {
         floor = key_read_u64(found.ptr + key.len);
@@ -424,7 +524,6 @@ static enum err group_floor(struct queue *queue, struct group *group, uint64_t *
     return OK;
 }
 
-/* Of those apart, one that the group has not taken: the floor is not above it. */
 static enum err all_have_taken(struct queue *queue, uint64_t number, const struct message *message, bool *out)
 {
     *out = true;
@@ -463,10 +562,8 @@ enum err queue_reclaim(struct queue *queue, uint64_t most)
         if (!done) {
             return OK;
         }
-        TRY(queue_message(queue, number, &message));
-        size_t size = image_bytes(&message);
-        message.key = message.headers = message.destinations = message.body = BYTES_NONE;
-        TRY(erase(queue, number, &message, size));
+        struct leaving leaving = leaving_of(number, &message);
+        TRY(erase(queue, &leaving));
         queue->state.first = number + 1;
     }
     return OK;
@@ -568,21 +665,26 @@ static enum err first_parked(struct queue *queue, const struct group *group, uin
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
-/* The one before it with its key is not taken yet: it stands in another lane. */
-static enum err waits_for_untaken(struct queue *queue, struct group *group, const struct message *message, bool *out)
+/* The one before it with its key is not taken yet: it stands in another lane. (What is taken and waits itself is
+ * parked: then all before it that are not taken are ahead of that.) */
+static enum err waits_for_untaken(struct queue *queue, struct group *group, uint64_t number, uint64_t key_hash,
+                                  bool *out)
 {
-    struct message before;
-    bool taken = true;
+    struct message message;
+    uint64_t before;
+    bool taken;
     *out = false;
-    if (message->before == 0 || message->before < group->state.start || queue->state.apart == 0) {
+    if (queue->state.apart == 0) {
         return OK;
     }
-    enum err err = queue_message(queue, message->before, &before);
-    if (err == OK) {
-        err = group_has_taken(queue, group, message->before, &before, &taken);
-        *out = !taken;
+    TRY(before_in_key(queue, key_hash, number, &before));
+    if (before == 0 || before < group->state.start) {
+        return OK;
     }
-    return err == ERR_NOT_FOUND ? OK : err;
+    TRY(queue_message(queue, before, &message));
+    TRY(group_has_taken(queue, group, before, &message, &taken));
+    *out = !taken;
+    return OK;
 }
 
 enum err group_must_wait(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
@@ -596,7 +698,7 @@ enum err group_must_wait(struct queue *queue, struct group *group, uint64_t numb
     TRY(held_by(queue, group, message->key_hash, &holder));
     TRY(first_parked(queue, group, message->key_hash, &parked));
     *out = holder != 0 || (parked != 0 && parked < number);
-    return *out ? OK : waits_for_untaken(queue, group, message, out);
+    return *out ? OK : waits_for_untaken(queue, group, number, message->key_hash, out);
 }
 
 /* ---- pending ---- */
@@ -672,19 +774,13 @@ enum err group_hold(struct queue *queue, struct group *group, uint64_t number, u
 static enum err advance_key(struct queue *queue, struct group *group, uint64_t key_hash)
 {
     uint64_t number;
-    struct message message;
     struct pending pending;
-    bool waits = false;
+    bool waits;
     TRY(first_parked(queue, group, key_hash, &number));
     if (number == 0) {
         return OK;
     }
-    enum err err = queue_message(queue, number, &message);
-    if (err == OK) {
-        TRY(waits_for_untaken(queue, group, &message, &waits));
-    } else if (err != ERR_NOT_FOUND) {
-        return err;
-    }
+    TRY(waits_for_untaken(queue, group, number, key_hash, &waits));
     if (waits) {
         return OK;
     }
@@ -739,7 +835,11 @@ enum err group_bury(struct queue *queue, struct group *group, struct taken taken
 
 enum err group_retry(struct queue *queue, struct group *group, struct taken taken, int64_t delay_ms)
 {
-    if (queue->topic.max_attempts > 0 && taken.attempts >= (uint64_t)queue->topic.max_attempts) {
+    struct message message;
+    enum err err = queue_message(queue, taken.number, &message);
+    TRY(err == ERR_NOT_FOUND ? OK : err);
+    bool used_up = queue->topic.max_attempts > 0 && taken.attempts >= (uint64_t)queue->topic.max_attempts;
+    if (used_up || err == ERR_NOT_FOUND) {
         return group_bury(queue, group, taken, DEATH_ATTEMPTS);
     }
     struct pending pending = {.place = delay_ms > 0 ? PENDING_WAITING : PENDING_READY,
@@ -753,35 +853,39 @@ enum err group_retry(struct queue *queue, struct group *group, struct taken take
 
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken)
 {
-    struct message message;
     leave_flight(queue, group);
     group->state.acked++;
     TRY(group_release(queue, group, taken.number, taken.key_hash));
     if (queue->topic.retain_acked) {
         return OK;
     }
-    enum err err = queue_message(queue, taken.number, &message);
-    if (err != OK) {
-        return err == ERR_NOT_FOUND ? OK : err;
+    enum err err = queue_erase(queue, taken.number);
+    return err == ERR_NOT_FOUND ? OK : err; /* retention was faster */
+}
+
+enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out,
+                    struct bytes *out_image)
+{
+    struct queue_key key = number_key(queue, group, ROW_DEAD, number);
+    struct bytes value;
+    TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
+    if (value.len < sizeof *out) {
+        return ERR_CORRUPT;
     }
-    size_t size = image_bytes(&message);
-    message.key = message.headers = message.destinations = message.body = BYTES_NONE;
-    return erase(queue, taken.number, &message, size);
+    memcpy(out, value.ptr, sizeof *out);
+    *out_image = bytes_of(value.ptr + sizeof *out, value.len - sizeof *out);
+    return OK;
 }
 
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
 {
     struct queue_key key = number_key(queue, group, ROW_DEAD, number);
-    struct bytes value;
     struct dead dead;
     struct message message;
+    struct bytes image;
     uint64_t holder = 0;
-    TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
-    if (value.len < sizeof dead) {
-        return ERR_CORRUPT;
-    }
-    memcpy(&dead, value.ptr, sizeof dead);
-    struct bytes image = arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof dead, value.len - sizeof dead));
+    TRY(group_dead(queue, group, number, &dead, &image));
+    image = arena_copy(queue->turn->arena, image);
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
@@ -789,10 +893,7 @@ enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
     if (image.len > 0) {
         return slip_again(queue, group, number, image);
     }
-    enum err err = queue_message(queue, number, &message);
-    if (err != OK) {
-        return err == ERR_NOT_FOUND ? OK : err;
-    }
+    TRY(queue_message(queue, number, &message)); /* dead letters go when their messages go */
     struct pending pending = {.place = PENDING_READY, .priority = dead.priority, .key_hash = message.key_hash};
     if (pending.key_hash != 0) {
         TRY(held_by(queue, group, pending.key_hash, &holder));

@@ -51,8 +51,10 @@ struct queue {
     struct group *groups; /* those that were looked at */
     bool all;             /* that is all of them */
     bool changed, touched;
-    unsigned moves; /* messages moved or dropped in this turn */
-    unsigned deliveries;
+    unsigned moves;                 /* messages moved or dropped in this turn */
+    unsigned deliveries, looked;    /* receives of this turn */
+    struct delivery_entry *entries; /* room for those of the delivery at hand */
+    size_t entries_cap;
 };
 /* Errors: ERR_NOT_FOUND. */
 enum err queue_open(struct queue *queue, struct turn *turn, struct bytes name) MUST_USE;
@@ -69,18 +71,27 @@ enum err queue_all_groups(struct queue *queue) MUST_USE;
 enum err queue_group_end(struct queue *queue, struct group *group) MUST_USE;
 enum err group_find(struct rows *rows, uint64_t tid, uint32_t gid, struct group_state *out,
                     struct bytes *out_name) MUST_USE;
+int64_t group_paused_until(struct bytes row); /* of a ROW_GROUP */
 enum err group_find_gid(struct rows *rows, uint64_t tid, struct bytes name, uint32_t *out) MUST_USE;
 
 /* ---- messages of the topic ---- */
 
 /* Errors: ERR_NOT_FOUND. The message borrows the row. */
 enum err queue_message(struct queue *queue, uint64_t number, struct message *out) MUST_USE;
+/* The number of the message with that id; it need not be there. */
+enum err queue_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out) MUST_USE;
 /* Becomes available, with the next number, which is its id if it has none. Its parts must not be rows'. */
 enum err queue_append(struct queue *queue, struct message message) MUST_USE;
+/* A group is paused until then; 0: it is not. */
+enum err queue_resume_at(struct queue *queue, struct group *group, int64_t at) MUST_USE;
 /* When the oldest message is looked at. */
 enum err queue_retain_at(struct queue *queue, int64_t at) MUST_USE;
+/* When the oldest dedup_id is looked at. */
+enum err queue_dedup_at(struct queue *queue, int64_t at) MUST_USE;
 /* Erases it, whatever groups still had to do with it: that is counted as dropped. */
 enum err queue_drop(struct queue *queue, uint64_t number) MUST_USE;
+/* Erases one that the only group is through with. Errors: ERR_NOT_FOUND. */
+enum err queue_erase(struct queue *queue, uint64_t number) MUST_USE;
 /* Erases from the oldest on what all groups are through with, at most so many. */
 enum err queue_reclaim(struct queue *queue, uint64_t most) MUST_USE;
 /* Is any message apart kept with that priority? */
@@ -113,6 +124,9 @@ enum err group_bury(struct queue *queue, struct group *group, struct taken taken
 /* From flight to its end. */
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken) MUST_USE;
 /* From the dead letters to ready, its attempts forgotten. */
+/* A dead letter. Errors: ERR_NOT_FOUND. */
+enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out,
+                    struct bytes *out_image) MUST_USE;
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
 /* Takes it out of wherever it is pending; its key stays busy. */

@@ -467,7 +467,7 @@ static enum err message_look(struct script *s)
     struct bytes row;
     struct message message;
     TRY(open_shard(s, &tid, &state));
-    TRY(topic_number_of(shard_rows(s), tid, st->at, &number));
+    TRY(queue_number_of(shard_rows(s), tid, st->at, &number));
     struct queue_key key = message_key(tid, number);
     enum err err = rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row);
     if (err == ERR_NOT_FOUND) { /* delayed, perhaps */

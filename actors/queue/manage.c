@@ -110,6 +110,8 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
         return ERR_FORBIDDEN;
     }
     struct queue_key sweep = time_key(turn->now_ms, TIME_SWEEP, queue.tid), state = queue_key(queue.tid, ROW_STATE);
+    TRY(queue_retain_at(&queue, 0));
+    TRY(queue_dedup_at(&queue, 0));
     TRY(index_users(turn, &queue.topic, false));
     TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
     TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
@@ -117,17 +119,51 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
     return rows_put(turn->rows, TABLE_QUEUE_TIME, key_of(&sweep), BYTES_NONE);
 }
 
-/* An account is erased: it is named nowhere any more. What it owned goes on, in the hands of administrators. */
-static void without(struct turn *turn, struct bytes *ids, struct id account)
+/* ---- an account is erased: it is named nowhere any more. What it owned goes on, in the hands of administrators ----
+ */
+
+static bool is_at(struct bytes ids, size_t n, struct id account)
+{
+    size_t at = n * sizeof account;
+    return at + sizeof account <= ids.len && memcmp(ids.ptr + at, account.b, sizeof account.b) == 0;
+}
+
+/* Each name but "*" stands for the id in the same place. */
+static enum err without_name(struct turn *turn, struct bytes ids, struct bytes *names, struct id account)
+{
+    struct bytes *list;
+    struct buf left = {0}, all = {0};
+    size_t len, n = 0;
+    uint32_t count = 0;
+    TRY(field_strings(*names, turn->arena, &list, &len));
+    for (size_t i = 0; i < len; i++) {
+        bool everybody = bytes_is(list[i], "*");
+        if (everybody || !is_at(ids, n, account)) {
+            field_strings_add(&left, list[i]);
+            count++;
+        }
+        n += !everybody;
+    }
+    field_strings_begin(&all, count);
+    buf_add_bytes(&all, buf_bytes(&left));
+    *names = len == 0 ? *names : arena_copy(turn->arena, buf_bytes(&all));
+    buf_free(&left);
+    buf_free(&all);
+    return OK;
+}
+
+static enum err without(struct turn *turn, struct bytes *ids, struct bytes *names, struct id account)
 {
     struct buf left = {0};
-    for (size_t at = 0; at + sizeof account <= ids->len; at += sizeof account) {
-        if (memcmp(ids->ptr + at, account.b, sizeof account.b) != 0) {
-            buf_add(&left, ids->ptr + at, sizeof account);
+    TRY(without_name(turn, *ids, names, account));
+    for (size_t n = 0; n * sizeof account < ids->len; n++) {
+        if (!is_at(*ids, n, account)) {
+            buf_add(&left, ids->ptr + n * sizeof account, sizeof account);
         }
     }
     *ids = arena_copy(turn->arena, buf_bytes(&left));
     buf_free(&left);
+    return OK;
 }
 
 enum err queue_forget(struct turn *turn, struct id account, unsigned limit, unsigned *out_erased)
@@ -146,8 +182,8 @@ enum err queue_forget(struct turn *turn, struct id account, unsigned limit, unsi
         struct bytes copy = arena_copy(turn->arena, key);
         TRY(rows_del(turn->rows, TABLE_TOPIC_USER, copy));
         TRY(queue_open(&queue, turn, bytes_of(copy.ptr + sizeof account, copy.len - sizeof account)));
-        without(turn, &queue.topic.publish_ids, account);
-        without(turn, &queue.topic.consume_ids, account);
+        TRY(without(turn, &queue.topic.publish_ids, &queue.topic.publish, account));
+        TRY(without(turn, &queue.topic.consume_ids, &queue.topic.consume, account));
         queue.topic.owner = id_eq(queue.topic.owner, account) ? nobody : queue.topic.owner;
         err = write_topic(turn, &queue.topic, &ignored);
         reply_close(&ignored);
@@ -162,20 +198,19 @@ enum err queue_forget(struct turn *turn, struct id account, unsigned limit, unsi
 static enum err settle_dead(struct queue *queue, struct group *group, enum dead_verb verb, uint64_t number)
 {
     struct queue_key key = group_key(queue->tid, group->gid, ROW_DEAD);
-    struct message message;
     if (verb == DEAD_REDRIVE) {
         return group_revive(queue, group, number);
     }
+    struct dead dead;
+    struct bytes image;
     key_u64_add(&key, number);
+    TRY(group_dead(queue, group, number, &dead, &image));
+    bool came_back = image.len > 0;
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
     queue->moves++;
-    if (queue->topic.retain_acked) {
-        return OK;
-    }
-    enum err err = queue_message(queue, number, &message); /* nobody else has to do with it */
-    return err == OK ? queue_drop(queue, number) : err == ERR_NOT_FOUND ? OK : err;
+    return came_back || queue->topic.retain_acked ? OK : queue_erase(queue, number); /* nobody else has to do with it */
 }
 
 static enum err first_dead(struct queue *queue, const struct group *group, uint64_t *out)
@@ -187,6 +222,12 @@ static enum err first_dead(struct queue *queue, const struct group *group, uint6
     return OK;
 }
 
+static enum err settle_this(struct queue *queue, struct group *group, const struct dead_ask *in, uint64_t number)
+{
+    enum err err = settle_dead(queue, group, (enum dead_verb)in->verb, number);
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err; /* it is a dead letter: all that belongs to it must be there */
+}
+
 static enum err all_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
     for (*out = 0; *out < in->max && !slip_is_full(queue->turn); (*out)++) {
@@ -195,7 +236,7 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
         if (err != OK) {
             return err == ERR_NOT_FOUND ? OK : err;
         }
-        TRY(settle_dead(queue, group, (enum dead_verb)in->verb, number));
+        TRY(settle_this(queue, group, in, number));
     }
     return OK;
 }
@@ -204,10 +245,13 @@ static enum err named_dead(struct queue *queue, struct group *group, const struc
 {
     for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len && !slip_is_full(queue->turn); at += sizeof(uint64_t)) {
         uint64_t id, number;
+        struct dead dead;
+        struct bytes image;
         memcpy(&id, in->ids.ptr + at, sizeof id);
-        TRY(topic_number_of(queue->rows, queue->tid, id, &number));
-        enum err err = settle_dead(queue, group, (enum dead_verb)in->verb, number);
+        TRY(queue_number_of(queue->rows, queue->tid, id, &number));
+        enum err err = group_dead(queue, group, number, &dead, &image);
         TRY(err == ERR_NOT_FOUND ? OK : err);
+        TRY(err == OK ? settle_this(queue, group, in, number) : OK);
         *out += err == OK;
     }
     return OK;
@@ -258,19 +302,34 @@ static enum err find_time(struct queue *queue, int64_t at, uint64_t *out)
     return OK;
 }
 
-/* How many became available before the message at or behind that number. */
-static enum err ordinal_of(struct queue *queue, uint64_t number, uint64_t *out)
+static enum err first_from(struct queue *queue, uint64_t number, uint64_t *out, uint64_t *out_ordinal)
 {
     struct queue_key key = message_key(queue->tid, number);
     struct bytes found, row;
     struct message message;
     enum err err = queue_ceil(queue->rows, TABLE_MESSAGE, &key, 8, &found, &row);
-    *out = queue->state.available;
+    *out = queue->state.next;
+    *out_ordinal = queue->state.available;
     if (err == OK) {
         TRY(message_read(row, &message));
-        *out = message.ordinal;
+        *out = key_read_u64(found.ptr + 8);
+        *out_ordinal = message.ordinal;
     }
     return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* How many messages a group that begins with the first one at or behind that number is through with. Behind a hole
+ * nobody knows, unless it is all that is kept. */
+static enum err passed_before(struct queue *queue, uint64_t number, uint64_t *out)
+{
+    uint64_t oldest, ordinal, from;
+    TRY(first_from(queue, queue->state.first, &oldest, &ordinal));
+    TRY(first_from(queue, number, &from, out));
+    if (from == oldest) {
+        *out = queue->state.available - queue->state.retained;
+        return OK;
+    }
+    return from < queue->state.holes ? ERR_CONFLICT : OK;
 }
 
 /* A new group of that name takes its place; dead letters and numbers of old go with the old one. */
@@ -295,18 +354,16 @@ static enum err seek(struct queue *queue, struct group *group, const struct grou
     } else if (in->verb == GROUP_SEEK_TIME) {
         TRY(queue->topic.retain_acked ? OK : ERR_CONFLICT); /* there are gaps: nobody knows how many are left */
         TRY(find_time(queue, in->at, &number));
-        TRY(ordinal_of(queue, number, &passed));
+        TRY(passed_before(queue, number, &passed));
     }
     return begin_anew(queue, group, number, passed);
 }
 
 static enum err pause(struct queue *queue, struct group *group, int64_t until)
 {
-    struct queue_key key = time_key(until, TIME_RESUME, queue->tid);
-    group->state.paused_until = until;
-    group->changed = true;
-    queue->touched = until <= queue->turn->now_ms;
-    return until > queue->turn->now_ms ? rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&key), BYTES_NONE) : OK;
+    bool over = until <= queue->turn->now_ms;
+    queue->touched = over;
+    return queue_resume_at(queue, group, over ? 0 : until);
 }
 
 enum err group_reduce(struct turn *turn, const void *raw, struct reply *reply)

@@ -9,7 +9,7 @@ struct head {
     uint16_t key_len;
     uint32_t priority;
     int64_t published_at, available_at, expires_at;
-    uint64_t id, before, key_hash, ordinal;
+    uint64_t id, key_hash, ordinal;
     uint32_t headers_len, destinations_len, body_len, reserved;
 };
 _Static_assert(sizeof(struct head) == MESSAGE_HEAD_BYTES, "no padding");
@@ -24,7 +24,6 @@ void message_add(struct buf *out, const struct message *message)
                         .available_at = message->available_at,
                         .expires_at = message->expires_at,
                         .id = message->id,
-                        .before = message->before,
                         .key_hash = message->key_hash,
                         .ordinal = message->ordinal,
                         .headers_len = (uint32_t)message->headers.len,
@@ -55,7 +54,6 @@ enum err message_read(struct bytes row, struct message *out)
                             .available_at = head.available_at,
                             .expires_at = head.expires_at,
                             .id = head.id,
-                            .before = head.before,
                             .key_hash = head.key_hash,
                             .ordinal = head.ordinal,
                             .key = bytes_of(at, head.key_len)};

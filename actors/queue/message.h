@@ -18,13 +18,12 @@ struct message {
     int64_t published_at, available_at; /* stamped time */
     int64_t expires_at;                 /* 0: never. In a command: how long it lives */
     uint64_t id;                        /* what clients call it; its number, unless it was delayed */
-    uint64_t before;                    /* number of the one before it with the same key; 0: none */
     uint64_t key_hash;                  /* 0: no key */
     uint64_t ordinal;                   /* as many became available before it */
     struct bytes key, headers, destinations, body;
 };
 
-enum { MESSAGE_HEAD_BYTES = 80 };
+enum { MESSAGE_HEAD_BYTES = 72 };
 void message_add(struct buf *out, const struct message *message);
 /* Parts point into the row. Errors: ERR_CORRUPT. */
 enum err message_read(struct bytes row, struct message *out) MUST_USE;

@@ -93,7 +93,7 @@ struct no_input {
 extern const struct field no_input_fields[];
 enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *reply);
 
-/* DO_DEAD: the oldest dead letters, or those with these ids, are redriven or purged. */
+/* DO_DEAD: the oldest dead letters, or those with these ids (uint64_t, one behind another), are redriven or purged. */
 enum dead_verb { DEAD_REDRIVE, DEAD_PURGE };
 struct dead_ask {
     struct fieldset set;

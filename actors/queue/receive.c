@@ -10,8 +10,10 @@ struct pick {
     struct delivery_entry *entries;
     size_t len, max, bytes;
     unsigned looked;     /* messages looked at */
-    uint32_t lanes_from; /* more urgent lanes have nothing for the group */
+    uint64_t lanes_from; /* more urgent lanes have nothing for the group, or nothing that may be taken */
     bool full;
+    bool blocked; /* the next in its place must wait, and no more may be parked */
+    bool more;    /* it was stopped before it had looked at everything */
 };
 
 /* A candidate: of the ready ones, of a lane, or the next in its place. */
@@ -28,6 +30,17 @@ static void prefer(struct candidate *best, enum source source, uint32_t priority
     if (best->source == SOURCE_NONE || before) {
         *best = (struct candidate){source, priority, number};
     }
+}
+
+/* One more message is looked at; false: it is enough. */
+static bool look(struct pick *pick)
+{
+    struct queue *queue = pick->queue;
+    pick->more = pick->looked >= LIMIT_PICK_LOOKS || queue->looked >= LIMIT_RECEIVE_LOOKS ||
+                 queue->deliveries >= LIMIT_DELIVERIES_EACH;
+    pick->looked++;
+    queue->looked++;
+    return !pick->more;
 }
 
 static enum err look_at_ready(struct pick *pick, struct candidate *best)
@@ -79,7 +92,7 @@ static enum err look_at_lanes(struct pick *pick, struct candidate *best)
         key_u64_add(&key, from);
         err = queue_ceil(queue->rows, TABLE_QUEUE, &key, prefix + 4, &found, &value);
         if (err == OK) {
-            pick->lanes_from = (uint32_t)priority;
+            pick->lanes_from = priority;
             prefer(best, SOURCE_LANE, (uint32_t)priority, key_read_u64(found.ptr + prefix + 4));
             return OK;
         }
@@ -93,7 +106,7 @@ static enum err look_at_places(struct pick *pick, struct candidate *best)
 {
     struct queue *queue = pick->queue;
     struct group_state *group = &pick->group->state;
-    while (group->cursor < queue->state.next) {
+    while (!pick->blocked && group->cursor < queue->state.next) {
         struct queue_key key = message_key(queue->tid, group->cursor);
         struct bytes found, row;
         struct message message;
@@ -112,7 +125,8 @@ static enum err look_at_places(struct pick *pick, struct candidate *best)
             return OK;
         }
         group->cursor++;
-        if (++pick->looked > LIMIT_PICK_LOOKS) {
+        if (!look(pick)) { /* what comes there may be more urgent than what was found elsewhere */
+            best->source = SOURCE_NONE;
             return OK;
         }
     }
@@ -177,21 +191,31 @@ static bool has_room(struct pick *pick, size_t size)
     return !pick->full;
 }
 
+/* The group does not come further there until keys are free. What frees them may be ready, or in a less urgent lane. */
+static void block(struct pick *pick, const struct candidate *candidate)
+{
+    if (candidate->source == SOURCE_PLACE) {
+        pick->blocked = true;
+    } else {
+        pick->lanes_from = (uint64_t)candidate->priority + 1;
+    }
+}
+
 /* One that is met for the first time. */
 static enum err take_fresh(struct pick *pick, const struct candidate *candidate, const struct message *message)
 {
-    bool waits;
+    bool waits, expired = is_expired(pick, message);
     size_t size = size_of(message);
     uint64_t key_hash = message->key_hash;
     struct message copy = *message;
-    if (is_expired(pick, message)) {
-        TRY(pass(pick, candidate));
-        return expire(pick, candidate->number, key_hash);
-    }
     TRY(group_must_wait(pick->queue, pick->group, candidate->number, &copy, &waits));
     if (waits && pick->group->state.parked >= LIMIT_PARKED) {
-        pick->full = true; /* the group stops here until keys are free */
+        block(pick, candidate);
         return OK;
+    }
+    if (expired && !waits) { /* else later ones of its key would not know what it waited for */
+        TRY(pass(pick, candidate));
+        return expire(pick, candidate->number, key_hash);
     }
     if (!waits && !has_room(pick, size)) {
         return OK;
@@ -211,11 +235,9 @@ static enum err take_ready(struct pick *pick, const struct candidate *candidate)
     struct pending pending;
     uint64_t number = candidate->number;
     TRY(group_pending(pick->queue, pick->group, number, &pending));
-    enum err err = queue_message(pick->queue, number, &message);
-    bool gone = err == ERR_NOT_FOUND;
-    TRY(gone ? OK : err);
-    size_t size = gone ? 0 : size_of(&message);
-    bool expired = gone || is_expired(pick, &message);
+    TRY(queue_message(pick->queue, number, &message));
+    size_t size = size_of(&message);
+    bool expired = is_expired(pick, &message);
     if (!expired && !has_room(pick, size)) {
         return OK;
     }
@@ -239,7 +261,7 @@ static enum err take(struct pick *pick, const struct candidate *candidate)
 
 static enum err pick_all(struct pick *pick)
 {
-    while (pick->len < pick->max && !pick->full && pick->looked++ < LIMIT_PICK_LOOKS) {
+    while (pick->len < pick->max && !pick->full && look(pick)) {
         struct candidate candidate;
         TRY(next_candidate(pick, &candidate));
         if (candidate.source == SOURCE_NONE) {
@@ -295,10 +317,11 @@ static enum err receive(struct queue *queue, const struct caller *caller, struct
         return OK;
     }
     pick.max = ask.max;
-    pick.entries = arena_alloc(queue->turn->arena, pick.max * sizeof *pick.entries);
-    TRY(pick_all(&pick));
+    pick.entries = delivery_room(queue, pick.max);
+    enum err err = pick_all(&pick);
+    TRY(err == ERR_NOT_FOUND ? ERR_CORRUPT : err); /* the rows that it goes by do not fit together */
     if (pick.len == 0) {
-        *out = (struct received){.gid = pick.group->gid, .more = pick.looked >= LIMIT_PICK_LOOKS};
+        *out = (struct received){.gid = pick.group->gid, .more = pick.more};
         return OK;
     }
     pick.group->state.active_at = queue->turn->now_ms;
@@ -332,8 +355,9 @@ enum err receive_reduce(struct turn *turn, const void *raw, struct reply *reply)
         if (err == OK) {
             err = receive(&queue, &caller, item, &received);
         }
-        if (err != OK && err != ERR_FORBIDDEN && err != ERR_LIMIT_REACHED && err != ERR_NOT_FOUND &&
-            err != ERR_BAD_REQUEST) {
+        bool refused = err == ERR_FORBIDDEN || err == ERR_LIMIT_REACHED || err == ERR_BAD_REQUEST ||
+                       (err == ERR_NOT_FOUND && opened != OK);
+        if (err != OK && !refused) {
             return err;
         }
         joined_answer(reply, err, err == OK ? bytes_of(&received, sizeof received) : BYTES_NONE);

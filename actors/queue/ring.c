@@ -46,7 +46,13 @@ static enum err open_topic(struct ring *ring, uint64_t tid)
     return OK;
 }
 
-/* ---- one of each type; the time's row is erased, unless it says otherwise ---- */
+/* ---- one of each type. ERR_NOT_FOUND: it is about something that is gone, and nothing was written ---- */
+
+/* From here on everything must be there: half of it is written. */
+static enum err must(enum err err)
+{
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+}
 
 static enum err lease_ends(struct ring *ring, struct bytes rest)
 {
@@ -55,8 +61,7 @@ static enum err lease_ends(struct ring *ring, struct bytes rest)
     struct delivery delivery;
     size_t kept = 0;
     TRY(queue_group(queue, key_read_u32(rest.ptr), &group));
-    TRY(delivery_find(queue->rows, ring->turn->arena, queue->tid, group->gid, key_read_u64(rest.ptr + 4),
-                      key_read_u64(rest.ptr + 12), &delivery));
+    TRY(delivery_open(queue, group->gid, key_read_u64(rest.ptr + 4), key_read_u64(rest.ptr + 12), &delivery));
     for (size_t i = 0; i < delivery.len; i++) {
         struct delivery_entry *entry = &delivery.entries[i];
         struct taken taken = {entry->number, entry->key_hash, entry->attempts, entry->priority};
@@ -64,33 +69,48 @@ static enum err lease_ends(struct ring *ring, struct bytes rest)
             delivery.entries[kept++] = *entry;
             continue;
         }
-        TRY(group_retry(queue, group, taken, 0));
+        TRY(must(group_retry(queue, group, taken, 0)));
     }
     delivery.len = kept;
-    return delivery_update(queue, group, &delivery);
+    return must(delivery_update(queue, group, &delivery));
 }
 
 static enum err wait_ends(struct ring *ring, struct bytes rest)
 {
     struct group *group;
     TRY(queue_group(&ring->queue, key_read_u32(rest.ptr), &group));
-    return group_wake(&ring->queue, group, key_read_u64(rest.ptr + 4));
+    return must(group_wake(&ring->queue, group, key_read_u64(rest.ptr + 4)));
 }
+
+static enum err pause_ends(struct ring *ring, struct bytes rest)
+{
+    struct group *group;
+    TRY(queue_group(&ring->queue, key_read_u32(rest.ptr), &group));
+    ring->queue.touched = true;
+    return must(queue_resume_at(&ring->queue, group, 0));
+}
+
+/* Large messages count for more: a command moves some megabytes at most. */
+enum { MOVE_BYTES = 16 * 1024 };
 
 static enum err delay_ends(struct ring *ring, struct bytes time, struct bytes rest)
 {
     struct queue *queue = &ring->queue;
     struct queue_key key = queue_key(queue->tid, ROW_DELAYED);
     struct bytes row;
+    struct buf copy = {0};
     struct message message;
     key_u64_add(&key, key_read_u64(rest.ptr));
     TRY(rows_get(queue->rows, TABLE_QUEUE, key_of(&key), &row));
-    TRY(message_read(arena_copy(ring->turn->arena, row), &message));
-    TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&key)));
-    TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, time));
+    buf_add_bytes(&copy, row);
+    enum err err = message_read(buf_bytes(&copy), &message);
+    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE, key_of(&key)) : err;
+    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE_TIME, time) : err;
     queue->state.delayed--;
-    queue->moves++;
-    return queue_append(queue, message);
+    queue->moves += 1 + (unsigned)(copy.len / MOVE_BYTES);
+    err = err == OK ? queue_append(queue, message) : err;
+    buf_free(&copy);
+    return must(err);
 }
 
 /* The oldest go when their time is over. */
@@ -104,41 +124,40 @@ static enum err retention_ends(struct ring *ring)
         struct message message;
         enum err err = queue_ceil(queue->rows, TABLE_MESSAGE, &key, 8, &found, &row);
         if (err == ERR_NOT_FOUND) {
-            return queue_retain_at(queue, 0);
+            return must(queue_retain_at(queue, 0));
         }
         TRY(err);
         TRY(message_read(row, &message));
         uint64_t number = key_read_u64(found.ptr + 8);
         int64_t end = message.available_at + queue->topic.retention_ms;
         if (end > now || moves(ring) >= LIMIT_RING_MOVES) {
-            return queue_retain_at(queue, end > now ? end : now + 1); /* others' turn */
+            return must(queue_retain_at(queue, end > now ? end : now + 1)); /* others' turn */
         }
-        TRY(queue_drop(queue, number));
+        TRY(must(queue_drop(queue, number)));
         queue->state.first = number + 1;
     }
 }
 
-static enum err dedup_ends(struct ring *ring, struct bytes time)
+static enum err dedup_ends(struct ring *ring)
 {
     struct queue *queue = &ring->queue;
-    TRY(rows_del(queue->rows, TABLE_QUEUE_TIME, time));
+    int64_t now = ring->turn->now_ms;
     for (;;) {
         struct queue_key key = queue_key(queue->tid, ROW_DEDUP_TIME), row = queue_key(queue->tid, ROW_DEDUP);
         struct bytes found, value;
         enum err err = queue_ceil(queue->rows, TABLE_QUEUE, &key, key.len, &found, &value);
-        if (err != OK) {
-            return err == ERR_NOT_FOUND ? OK : err;
+        if (err == ERR_NOT_FOUND) {
+            return must(queue_dedup_at(queue, 0));
         }
+        TRY(err);
         int64_t end = (int64_t)key_read_u64(found.ptr + key.len) + queue->topic.dedup_window_ms;
-        if (end > ring->turn->now_ms || moves(ring) >= LIMIT_RING_MOVES) {
-            int64_t now = ring->turn->now_ms;
-            struct queue_key next = time_key(end > now ? end : now + 1, TIME_DEDUP, queue->tid);
-            return rows_put(queue->rows, TABLE_QUEUE_TIME, key_of(&next), BYTES_NONE);
+        if (end > now || moves(ring) >= LIMIT_RING_MOVES) {
+            return must(queue_dedup_at(queue, end > now ? end : now + 1));
         }
         key_bytes_add(&row, bytes_of(found.ptr + key.len + 8, found.len - key.len - 8));
         key_bytes_add(&key, bytes_of(found.ptr + key.len, found.len - key.len));
-        TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&key)));
-        TRY(rows_del(queue->rows, TABLE_QUEUE, key_of(&row)));
+        TRY(must(rows_del(queue->rows, TABLE_QUEUE, key_of(&key))));
+        TRY(must(rows_del(queue->rows, TABLE_QUEUE, key_of(&row))));
         queue->state.dedups--;
         queue->changed = true;
         queue->moves++;
@@ -154,14 +173,58 @@ static enum err due_of_topic(struct ring *ring, struct bytes time)
     case TIME_WAIT: return wait_ends(ring, rest);
     case TIME_DELAYED: return delay_ends(ring, time, rest);
     case TIME_RETAIN: return retention_ends(ring);
-    case TIME_DEDUP: return dedup_ends(ring, time);
-    case TIME_RESUME: ring->queue.touched = true; return rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time);
+    case TIME_DEDUP: return dedup_ends(ring);
+    case TIME_RESUME: return pause_ends(ring, rest);
     case TIME_SWEEP: break;
     }
     return ERR_CORRUPT;
 }
 
 /* ---- sweeping ---- */
+
+static enum err erase_time(struct ring *ring, const struct queue_key *time)
+{
+    enum err err = rows_del(ring->turn->rows, TABLE_QUEUE_TIME, key_of(time));
+    return err == ERR_NOT_FOUND ? OK : err; /* it has come */
+}
+
+/* What is swept takes its time with it: that may be a year away. */
+static enum err erase_time_of_group_row(struct ring *ring, uint64_t tid, struct bytes rest, struct bytes value)
+{
+    uint32_t gid = key_read_u32(rest.ptr);
+    struct pending pending;
+    struct queue_key time;
+    if (rest.ptr[4] == ROW_DELIVERY) {
+        time = time_key(delivery_next(value), TIME_LEASE, tid);
+    } else if (rest.ptr[4] == ROW_PENDING && value.len == sizeof pending) {
+        memcpy(&pending, value.ptr, sizeof pending);
+        time = time_key(pending.until, TIME_WAIT, tid);
+    } else if (rest.ptr[4] == ROW_GROUP) {
+        time = time_key(group_paused_until(value), TIME_RESUME, tid);
+    } else {
+        return OK;
+    }
+    key_u32(&time, gid);
+    key_bytes_add(&time, bytes_of(rest.ptr + 5, rest.ptr[4] == ROW_GROUP ? 0 : rest.len - 5));
+    return erase_time(ring, &time);
+}
+
+static enum err erase_time_of_row(struct ring *ring, uint8_t table, struct bytes key, struct bytes value)
+{
+    uint64_t tid = key_read_u64(key.ptr);
+    struct bytes rest = bytes_of(key.ptr + 8, key.len - 8);
+    struct message message;
+    if (table == TABLE_GROUP) {
+        return erase_time_of_group_row(ring, tid, rest, value);
+    }
+    if (table != TABLE_QUEUE || rest.ptr[0] != ROW_DELAYED) {
+        return OK;
+    }
+    TRY(message_read(value, &message));
+    struct queue_key time = time_key(message.available_at, TIME_DELAYED, tid);
+    key_bytes_add(&time, bytes_of(rest.ptr + 1, rest.len - 1));
+    return erase_time(ring, &time);
+}
 
 static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefix)
 {
@@ -174,7 +237,8 @@ static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefi
         TRY(err);
         struct queue_key copy = {.len = 0};
         key_bytes_add(&copy, key);
-        TRY(rows_del(ring->turn->rows, table, key_of(&copy)));
+        TRY(erase_time_of_row(ring, table, key_of(&copy), value));
+        TRY(must(rows_del(ring->turn->rows, table, key_of(&copy))));
         ring->moves++;
     }
     return OK;
@@ -192,7 +256,7 @@ static enum err sweep(struct ring *ring, struct bytes time)
     for (size_t i = 0; i < (whole ? ARRAY_LEN(tables) : 1); i++) {
         TRY(sweep_table(ring, tables[i], prefix));
     }
-    TRY(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
+    TRY(must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time)));
     return ring->moves < LIMIT_RING_MOVES ? OK
                                           : rows_put(ring->turn->rows, TABLE_QUEUE_TIME, key_of(&later), BYTES_NONE);
 }
@@ -207,8 +271,7 @@ static enum err due(struct ring *ring, struct bytes time)
     if (err != ERR_NOT_FOUND) {
         return err;
     }
-    err = rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time);
-    return err == ERR_NOT_FOUND ? OK : err;
+    return must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
 }
 
 enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply)

@@ -29,7 +29,8 @@ static enum err close_delivery(struct queue *queue, struct open_delivery *open)
 {
     bool changed = open->open && open->changed;
     open->open = false;
-    return changed ? delivery_update(queue, open->group, &open->delivery) : OK;
+    enum err err = changed ? delivery_update(queue, open->group, &open->delivery) : OK;
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 }
 
 static enum err open_delivery(struct queue *queue, struct group *group, const struct settle_one *one,
@@ -40,8 +41,7 @@ static enum err open_delivery(struct queue *queue, struct group *group, const st
         return OK;
     }
     TRY(close_delivery(queue, open));
-    TRY(delivery_find(queue->rows, queue->turn->arena, queue->tid, group->gid, one->smallest, one->id,
-                      &open->delivery));
+    TRY(delivery_open(queue, group->gid, one->smallest, one->id, &open->delivery));
     open->group = group;
     open->open = true;
     open->changed = false;
@@ -118,7 +118,8 @@ static enum err settle_one(struct queue *queue, const struct settle_ask *ask, st
     open->changed = true;
     group->state.active_at = queue->turn->now_ms;
     group->changed = true;
-    return settle_entry(queue, group, ask, &open->delivery, entry);
+    err = settle_entry(queue, group, ask, &open->delivery, entry);
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err; /* of what the entry says all must be there */
 }
 
 static enum err settle(struct queue *queue, const struct caller *caller, struct bytes item, struct buf *out)

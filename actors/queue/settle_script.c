@@ -327,15 +327,14 @@ static enum err slip_sent(struct script *s)
     return OK;
 }
 
-#define SETTLE_STEPS(send)                                                                             \
-    {                                                                                                  \
-        {"find", client_find, false}, {"begin", settle_begin, false}, {"send", send, false},           \
-            {"sent", settle_sent, false}, {"answer", settle_answer, false},                            \
-            {"slip_read", slip_read_all, false}, {"slip_send", slip_send, false},                      \
-            {"slip_sent", slip_sent, false},                                                           \
-        {                                                                                              \
-            0                                                                                          \
-        }                                                                                              \
+#define SETTLE_STEPS(send)                                                                                       \
+    {                                                                                                            \
+        {"find", client_find, false}, {"begin", settle_begin, false}, {"send", send, false},                     \
+            {"sent", settle_sent, false}, {"answer", settle_answer, false}, {"slip_read", slip_read_all, false}, \
+            {"slip_send", slip_send, false}, {"slip_sent", slip_sent, false},                                    \
+        {                                                                                                        \
+            0                                                                                                    \
+        }                                                                                                        \
     }
 const struct step ack_steps[] = SETTLE_STEPS(ack_send);
 const struct step nack_steps[] = SETTLE_STEPS(nack_send);

@@ -1,8 +1,8 @@
 /* Routing slips: a message with destinations goes on to the next topic when it is acknowledged, once.
  *
- * The acknowledgement and the parcel for the other topic's partition are one step of the replicated state; the parcel is
- * carried as events are (actors/events/relay.h): once, whatever dies. Where the next topic is, and what the message looks
- * like there, the acknowledging node says; if there is no such topic, or its publisher may not publish there, the
+ * The acknowledgement and the parcel for the other topic's partition are one step of the replicated state; the parcel
+ * is carried as events are (actors/events/relay.h): once, whatever dies. Where the next topic is, and what the message
+ * looks like there, the acknowledging node says; if there is no such topic, or its publisher may not publish there, the
  * message comes back as a dead letter of the group that acknowledged it. */
 #ifndef BELFRY_ACTORS_QUEUE_SLIP_H
 #define BELFRY_ACTORS_QUEUE_SLIP_H

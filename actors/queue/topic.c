@@ -186,17 +186,3 @@ enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_sta
     buf_free(&value);
     return err;
 }
-
-enum err topic_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out)
-{
-    struct queue_key key = queue_key(tid, ROW_MOVED);
-    struct bytes value;
-    key_u64_add(&key, id);
-    enum err err = rows_get(rows, TABLE_QUEUE, key_of(&key), &value);
-    *out = id;
-    if (err == OK) {
-        TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
-        memcpy(out, value.ptr, sizeof *out);
-    }
-    return err == ERR_NOT_FOUND ? OK : err;
-}

@@ -44,7 +44,9 @@ struct topic_state {
     uint64_t retained, delayed, bytes;
     uint64_t apart, lanes; /* kept messages with MESSAGE_APART, and how many priorities they have */
     uint64_t published, duplicates, slips, dropped; /* ever; slips: those with destinations */
-    int64_t retain_at;                              /* when the oldest is looked at; 0: nothing is kept */
+    uint64_t holes;    /* messages with smaller numbers were erased out of their turn; 0: none */
+    int64_t retain_at; /* when the oldest is looked at; 0: nothing is kept */
+    int64_t dedup_at;  /* when the oldest dedup_id is looked at; 0: there is none */
     uint64_t dedups;
     uint32_t groups, next_gid;
 };
@@ -58,7 +60,7 @@ struct queue_key {
 enum queue_row { /* in TABLE_QUEUE, behind the tid */
                  ROW_STATE = 's',
                  ROW_LANE = 'l',       /* priority, number */
-                 ROW_KEYED = 'k',      /* key hash -> number of the newest message with that key */
+                 ROW_KEYED = 'k',      /* key hash, number: the messages of a key */
                  ROW_DELAYED = 'd',    /* id -> the message */
                  ROW_MOVED = 'm',      /* id -> number, where they differ */
                  ROW_DEDUP = 'u',      /* digest -> time, id */
@@ -103,7 +105,5 @@ enum err topic_find(struct rows *rows, struct bytes name, struct topic *out) MUS
 /* The name points into the row. */
 enum err topic_state_find(struct rows *rows, uint64_t tid, struct topic_state *out, struct bytes *out_name) MUST_USE;
 enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_state *state, struct bytes name) MUST_USE;
-/* The number of a message with that id. */
-enum err topic_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out) MUST_USE;
 
 #endif
