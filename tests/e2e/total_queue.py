@@ -431,6 +431,9 @@ class Judge:
         for p in published:
             if p.outcome == "there" and p.message["body"] not in ids:
                 self.say("lost", key, p)
+        unseen = total - sum(map(len, deliveries.values()))
+        if not topic.streams and unseen > self.load.lost[key]:  # a stream that is read slowly holds deliveries whose lease is over
+            self.say("more deliveries that nobody saw than answers were lost", key, unseen, self.load.lost[key])
         self.check_keys(topic, key, ids, deliveries, settles, dead)
         self.check_answers(topic, key)
         self.check_numbers(key, numbers, ids, dead, total, again)
