@@ -18,6 +18,10 @@ static enum err put_begin(struct script *s)
     if (in->partitions > (int64_t)s->partitions) {
         return reply_invalid(s->reply, "/partitions", "out_of_range", "The cluster has fewer partitions");
     }
+    if (in->partitions > 1 && FIELD_HAS(put_in_fields, in, struct put_in, retain_acked) && !in->retain_acked) {
+        return reply_invalid(s->reply, "/retain_acked", "conflict",
+                             "A topic of several partitions keeps what is acknowledged");
+    }
     st->home = partition_of_name(in->topic, s->partitions);
     script_read(s, SCRIPT_ALL_PARTITIONS); /* for the names of users */
     return OK;

@@ -315,7 +315,7 @@ const struct step publish_raw_steps[] = {{"find", client_find, false},      {"en
 
 /* ---- receive ---- */
 
-enum { RECEIVE_LOOK = 2, RECEIVE_ASK = 4, RECEIVE_NEXT = 7, RECEIVE_ANSWER = 8, RECEIVE_WAIT = 9, TRIES_MAX = 100 };
+enum { RECEIVE_LOOK = 2, RECEIVE_ASK = 4, RECEIVE_NEXT = 7, RECEIVE_ANSWER = 8, RECEIVE_WAIT = 9, TRIES_MAX = 1000 };
 #define RECEIVE_HAS(member) FIELD_HAS(receive_in_fields, in, struct receive_in, member)
 
 static enum err receive_begin(struct script *s)

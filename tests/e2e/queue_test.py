@@ -346,6 +346,7 @@ class Looking(QueueTest):
         queue.settle("ack", queue.take())
         self.assertEqual(self.owner.get(queue.path).json["messages"], 1)
         self.assertEqual(queue.receive("other").status, 422)
+        self.assertEqual(self.owner.put("/v1/topics/wide%d" % self.number, {"retain_acked": False, "partitions": 2}).status, 422)
 
 
 class Slips(QueueTest):
