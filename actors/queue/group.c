@@ -359,6 +359,17 @@ enum err queue_dedup_at(struct queue *queue, int64_t at)
     return move_time(queue, TIME_DEDUP, &queue->state.dedup_at, at);
 }
 
+enum err queue_index(struct queue *queue, uint64_t number, const struct message *message)
+{
+    struct queue_key keyed = keyed_key(queue, message->key_hash, number), moved = queue_key(queue->tid, ROW_MOVED);
+    key_u64_add(&moved, message->id);
+    TRY(message->key_hash != 0 ? rows_put(queue->rows, TABLE_QUEUE, key_of(&keyed), BYTES_NONE) : OK);
+    TRY((message->flags & MESSAGE_APART) != 0 ? add_lane(queue, message->priority, number) : OK);
+    return message->id == number
+               ? OK
+               : rows_put(queue->rows, TABLE_QUEUE, key_of(&moved), bytes_of(&number, sizeof number));
+}
+
 enum err queue_append(struct queue *queue, struct message message)
 {
     struct buf image = {0};
@@ -368,19 +379,8 @@ enum err queue_append(struct queue *queue, struct message message)
     message.ordinal = queue->state.available;
     bool apart = message.id != number || message.priority != PRIORITY_USUAL;
     message.flags = (uint8_t)((message.flags & ~MESSAGE_APART) | (apart ? MESSAGE_APART : 0));
-    if (message.key_hash != 0) {
-        struct queue_key keyed = keyed_key(queue, message.key_hash, number);
-        TRY(rows_put(queue->rows, TABLE_QUEUE, key_of(&keyed), BYTES_NONE));
-    }
-    if (apart) {
-        TRY(find_lane(queue, &message.priority));
-        TRY(add_lane(queue, message.priority, number));
-    }
-    if (message.id != number) {
-        struct queue_key moved = queue_key(queue->tid, ROW_MOVED);
-        key_u64_add(&moved, message.id);
-        TRY(rows_put(queue->rows, TABLE_QUEUE, key_of(&moved), bytes_of(&number, sizeof number)));
-    }
+    TRY(apart ? find_lane(queue, &message.priority) : OK);
+    TRY(queue_index(queue, number, &message));
     struct queue_key key = message_key(queue->tid, number);
     message_add(&image, &message);
     enum err err = rows_put(queue->rows, TABLE_MESSAGE, key_of(&key), buf_bytes(&image));
@@ -587,6 +587,13 @@ static enum err lane_at(struct queue *queue, const struct group *group, uint32_t
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
+enum err group_come_to_lane(struct queue *queue, struct group *group, uint32_t priority, uint64_t number)
+{
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_LANE_AT);
+    key_u32(&key, priority);
+    return rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&number, sizeof number));
+}
+
 enum err group_has_taken(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out)
 {
@@ -699,7 +706,7 @@ enum err group_must_wait(struct queue *queue, struct group *group, uint64_t numb
 
 /* ---- pending ---- */
 
-static enum err put_pending(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending)
+enum err group_pend(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending)
 {
     struct queue_key key = number_key(queue, group, ROW_PENDING, number);
     TRY(rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(pending, sizeof *pending)));
@@ -757,7 +764,7 @@ enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
 enum err group_park(struct queue *queue, struct group *group, uint64_t number, const struct message *message)
 {
     struct pending pending = {.place = PENDING_PARKED, .priority = message->priority, .key_hash = message->key_hash};
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }
 
 enum err group_hold(struct queue *queue, struct group *group, uint64_t number, uint64_t key_hash)
@@ -783,7 +790,7 @@ static enum err advance_key(struct queue *queue, struct group *group, uint64_t k
     TRY(group_pending(queue, group, number, &pending));
     TRY(group_unpend(queue, group, number, &pending));
     pending.place = PENDING_READY;
-    TRY(put_pending(queue, group, number, &pending));
+    TRY(group_pend(queue, group, number, &pending));
     return group_hold(queue, group, number, key_hash);
 }
 
@@ -844,7 +851,7 @@ enum err group_retry(struct queue *queue, struct group *group, struct taken take
                               .until = queue->turn->now_ms + delay_ms,
                               .key_hash = taken.key_hash};
     leave_flight(queue, group);
-    return put_pending(queue, group, taken.number, &pending);
+    return group_pend(queue, group, taken.number, &pending);
 }
 
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken)
@@ -889,7 +896,7 @@ enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
         pending.place = holder != 0 ? PENDING_PARKED : PENDING_READY;
         TRY(holder == 0 ? group_hold(queue, group, number, pending.key_hash) : OK);
     }
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }
 
 enum err group_wake(struct queue *queue, struct group *group, uint64_t number)
@@ -899,5 +906,5 @@ enum err group_wake(struct queue *queue, struct group *group, uint64_t number)
     TRY(group_unpend(queue, group, number, &pending));
     pending.place = PENDING_READY;
     queue->moves++;
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }

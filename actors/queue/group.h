@@ -94,6 +94,8 @@ enum err queue_drop(struct queue *queue, uint64_t number) MUST_USE;
 enum err queue_erase(struct queue *queue, uint64_t number) MUST_USE;
 /* Erases from the oldest on what all groups are through with, at most so many. */
 enum err queue_reclaim(struct queue *queue, uint64_t most) MUST_USE;
+/* The row of a message that is kept: the indexes that lead to it. */
+enum err queue_index(struct queue *queue, uint64_t number, const struct message *message) MUST_USE;
 /* Is any message apart kept with that priority? */
 enum err queue_has_lane(struct queue *queue, uint32_t priority, bool *out) MUST_USE;
 
@@ -108,6 +110,8 @@ bool group_takes_apart(const struct message *message);
 /* Is it taken, or finished, by this group? */
 enum err group_has_taken(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out) MUST_USE;
+/* Nothing behind that number was taken from the lane; what is before is taken. */
+enum err group_come_to_lane(struct queue *queue, struct group *group, uint32_t priority, uint64_t number) MUST_USE;
 /* Must it wait for an earlier one of its key? */
 enum err group_must_wait(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out) MUST_USE;
@@ -128,6 +132,9 @@ enum err group_finish(struct queue *queue, struct group *group, struct taken tak
 enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out) MUST_USE;
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
+/* Puts it where it says; of its key nothing is said. */
+enum err group_pend(struct queue *queue, struct group *group, uint64_t number,
+                    const struct pending *pending) MUST_USE;
 /* Takes it out of wherever it is pending; its key stays busy. */
 enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
                       const struct pending *pending) MUST_USE;

@@ -24,8 +24,7 @@ static struct bytes user_key(struct id account, struct bytes name, struct queue_
     return key_of(key);
 }
 
-/* Who has to do with the topic finds it under the account. */
-static enum err index_users(struct turn *turn, const struct topic *topic, bool add)
+enum err topic_index_users(struct rows *rows, const struct topic *topic, bool add)
 {
     const struct bytes lists[] = {id_bytes(&topic->owner), topic->publish_ids, topic->consume_ids};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -37,8 +36,8 @@ static enum err index_users(struct turn *turn, const struct topic *topic, bool a
                 continue;
             }
             struct bytes row = user_key(account, topic->name, &key);
-            enum err err = add ? rows_put(turn->rows, TABLE_TOPIC_USER, row, BYTES_NONE)
-                               : rows_del(turn->rows, TABLE_TOPIC_USER, row);
+            enum err err = add ? rows_put(rows, TABLE_TOPIC_USER, row, BYTES_NONE)
+                               : rows_del(rows, TABLE_TOPIC_USER, row);
             TRY(!add && err == ERR_NOT_FOUND ? OK : err); /* in two of the lists */
         }
     }
@@ -56,7 +55,7 @@ static enum err write_topic(struct turn *turn, struct topic *topic, struct reply
     }
     buf_free(&packed);
     TRY(err);
-    return index_users(turn, topic, true);
+    return topic_index_users(turn->rows, topic, true);
 }
 
 static enum err create_topic(struct turn *turn, struct topic *topic, struct reply *reply)
@@ -91,7 +90,7 @@ enum err put_topic_reduce(struct turn *turn, const void *raw, struct reply *repl
     FIELD_SET(topic_fields, &topic, struct topic, created_at, queue.topic.created_at);
     FIELD_SET(topic_fields, &topic, struct topic, tid, queue.topic.tid);
     FIELD_SET(topic_fields, &topic, struct topic, owner, queue.topic.owner);
-    TRY(index_users(turn, &queue.topic, false));
+    TRY(topic_index_users(turn->rows, &queue.topic, false));
     if (topic.retention_ms != queue.topic.retention_ms && queue.state.retain_at != 0) {
         TRY(queue_retain_at(&queue, turn->now_ms)); /* looked at anew */
     }
@@ -111,7 +110,7 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
     struct queue_key sweep = time_key(turn->now_ms, TIME_SWEEP, queue.tid), state = queue_key(queue.tid, ROW_STATE);
     TRY(queue_retain_at(&queue, 0));
     TRY(queue_dedup_at(&queue, 0));
-    TRY(index_users(turn, &queue.topic, false));
+    TRY(topic_index_users(turn->rows, &queue.topic, false));
     TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
     TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
     turn_touch(turn, topic_watch_id(queue.name));

@@ -99,6 +99,12 @@ enum err queue_ceil(struct rows *rows, uint8_t table, const struct queue_key *fr
 enum queue_time { TIME_SWEEP = 1, TIME_LEASE, TIME_WAIT, TIME_DELAYED, TIME_RETAIN, TIME_RESUME, TIME_DEDUP };
 struct queue_key time_key(int64_t at, enum queue_time type, uint64_t tid);
 
+/* ROW_DEDUP */
+struct dedup_row {
+    int64_t at;
+    uint64_t id;
+};
+
 /* ---- loading ---- */
 
 enum err topic_find(struct rows *rows, struct bytes name, struct topic *out) MUST_USE;
