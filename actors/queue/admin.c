@@ -353,11 +353,14 @@ static enum err dead_sent(struct script *s, bool again, int64_t max)
         TRY(field_unpack(dead_done_fields, buf_bytes(&s->answer.body), &done));
         st->fresh = true; /* the group is there */
         st->count += done.count;
+        st->at = (st->tries++ == 0 ? (uint64_t)(done.count + done.left) : st->at) - (uint64_t)done.count;
     }
-    if (again && done.left > 0 && done.count > 0 && st->count < max) {
+    /* Those that were there at first: what comes back meanwhile is for another time. */
+    if (again && done.left > 0 && done.count > 0 && st->count < max && (int64_t)st->at > 0) {
         script_goto(s, EACH_SEND);
         return OK;
     }
+    st->tries = 0;
     st->left += done.left;
     return st->count < max && each_next(s) ? OK : st->fresh ? OK : ERR_NOT_FOUND;
 }

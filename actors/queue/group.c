@@ -1,7 +1,5 @@
 #include "actors/queue/group.h"
 
-#include "actors/queue/slip.h"
-
 #include "node/limits.h"
 
 const char *const death_names[] = {"", "attempts", "buried", "undeliverable", NULL};
@@ -361,6 +359,16 @@ enum err queue_dedup_at(struct queue *queue, int64_t at)
     return move_time(queue, TIME_DEDUP, &queue->state.dedup_at, at);
 }
 
+enum err queue_index(struct queue *queue, uint64_t number, const struct message *message)
+{
+    struct queue_key keyed = keyed_key(queue, message->key_hash, number), moved = queue_key(queue->tid, ROW_MOVED);
+    key_u64_add(&moved, message->id);
+    TRY(message->key_hash != 0 ? rows_put(queue->rows, TABLE_QUEUE, key_of(&keyed), BYTES_NONE) : OK);
+    TRY((message->flags & MESSAGE_APART) != 0 ? add_lane(queue, message->priority, number) : OK);
+    return message->id == number ? OK
+                                 : rows_put(queue->rows, TABLE_QUEUE, key_of(&moved), bytes_of(&number, sizeof number));
+}
+
 enum err queue_append(struct queue *queue, struct message message)
 {
     struct buf image = {0};
@@ -370,19 +378,8 @@ enum err queue_append(struct queue *queue, struct message message)
     message.ordinal = queue->state.available;
     bool apart = message.id != number || message.priority != PRIORITY_USUAL;
     message.flags = (uint8_t)((message.flags & ~MESSAGE_APART) | (apart ? MESSAGE_APART : 0));
-    if (message.key_hash != 0) {
-        struct queue_key keyed = keyed_key(queue, message.key_hash, number);
-        TRY(rows_put(queue->rows, TABLE_QUEUE, key_of(&keyed), BYTES_NONE));
-    }
-    if (apart) {
-        TRY(find_lane(queue, &message.priority));
-        TRY(add_lane(queue, message.priority, number));
-    }
-    if (message.id != number) {
-        struct queue_key moved = queue_key(queue->tid, ROW_MOVED);
-        key_u64_add(&moved, message.id);
-        TRY(rows_put(queue->rows, TABLE_QUEUE, key_of(&moved), bytes_of(&number, sizeof number)));
-    }
+    TRY(apart ? find_lane(queue, &message.priority) : OK);
+    TRY(queue_index(queue, number, &message));
     struct queue_key key = message_key(queue->tid, number);
     message_add(&image, &message);
     enum err err = rows_put(queue->rows, TABLE_MESSAGE, key_of(&key), buf_bytes(&image));
@@ -590,6 +587,13 @@ static enum err lane_at(struct queue *queue, const struct group *group, uint32_t
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
+enum err group_come_to_lane(struct queue *queue, struct group *group, uint32_t priority, uint64_t number)
+{
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_LANE_AT);
+    key_u32(&key, priority);
+    return rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&number, sizeof number));
+}
+
 enum err group_has_taken(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out)
 {
@@ -703,7 +707,7 @@ enum err group_must_wait(struct queue *queue, struct group *group, uint64_t numb
 
 /* ---- pending ---- */
 
-static enum err put_pending(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending)
+enum err group_pend(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending)
 {
     struct queue_key key = number_key(queue, group, ROW_PENDING, number);
     TRY(rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(pending, sizeof *pending)));
@@ -761,7 +765,7 @@ enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
 enum err group_park(struct queue *queue, struct group *group, uint64_t number, const struct message *message)
 {
     struct pending pending = {.place = PENDING_PARKED, .priority = message->priority, .key_hash = message->key_hash};
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }
 
 enum err group_hold(struct queue *queue, struct group *group, uint64_t number, uint64_t key_hash)
@@ -787,7 +791,7 @@ static enum err advance_key(struct queue *queue, struct group *group, uint64_t k
     TRY(group_pending(queue, group, number, &pending));
     TRY(group_unpend(queue, group, number, &pending));
     pending.place = PENDING_READY;
-    TRY(put_pending(queue, group, number, &pending));
+    TRY(group_pend(queue, group, number, &pending));
     return group_hold(queue, group, number, key_hash);
 }
 
@@ -848,7 +852,7 @@ enum err group_retry(struct queue *queue, struct group *group, struct taken take
                               .until = queue->turn->now_ms + delay_ms,
                               .key_hash = taken.key_hash};
     leave_flight(queue, group);
-    return put_pending(queue, group, taken.number, &pending);
+    return group_pend(queue, group, taken.number, &pending);
 }
 
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken)
@@ -863,17 +867,15 @@ enum err group_finish(struct queue *queue, struct group *group, struct taken tak
     return err == ERR_NOT_FOUND ? OK : err; /* retention was faster */
 }
 
-enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out,
-                    struct bytes *out_image)
+enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out)
 {
     struct queue_key key = number_key(queue, group, ROW_DEAD, number);
     struct bytes value;
     TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
-    if (value.len < sizeof *out) {
+    if (value.len != sizeof *out) {
         return ERR_CORRUPT;
     }
     memcpy(out, value.ptr, sizeof *out);
-    *out_image = bytes_of(value.ptr + sizeof *out, value.len - sizeof *out);
     return OK;
 }
 
@@ -882,17 +884,12 @@ enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
     struct queue_key key = number_key(queue, group, ROW_DEAD, number);
     struct dead dead;
     struct message message;
-    struct bytes image;
     uint64_t holder = 0;
-    TRY(group_dead(queue, group, number, &dead, &image));
-    image = arena_copy(queue->turn->arena, image);
+    TRY(group_dead(queue, group, number, &dead));
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
     queue->moves++;
-    if (image.len > 0) {
-        return slip_again(queue, group, number, image);
-    }
     TRY(queue_message(queue, number, &message)); /* dead letters go when their messages go */
     struct pending pending = {.place = PENDING_READY, .priority = dead.priority, .key_hash = message.key_hash};
     if (pending.key_hash != 0) {
@@ -900,7 +897,7 @@ enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
         pending.place = holder != 0 ? PENDING_PARKED : PENDING_READY;
         TRY(holder == 0 ? group_hold(queue, group, number, pending.key_hash) : OK);
     }
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }
 
 enum err group_wake(struct queue *queue, struct group *group, uint64_t number)
@@ -910,5 +907,5 @@ enum err group_wake(struct queue *queue, struct group *group, uint64_t number)
     TRY(group_unpend(queue, group, number, &pending));
     pending.place = PENDING_READY;
     queue->moves++;
-    return put_pending(queue, group, number, &pending);
+    return group_pend(queue, group, number, &pending);
 }

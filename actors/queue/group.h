@@ -13,7 +13,7 @@ struct group_state {
     uint64_t delivered, redelivered, acked, expired, dropped, died; /* ever */
     /* Taken and not finished: each of them is in one of these. */
     uint64_t in_flight, ready, parked, waiting;
-    uint64_t dead;
+    uint64_t dead, returned; /* dead letters; returned: those that came back (slip.h) */
     int64_t created_at, active_at, paused_until;
 };
 
@@ -94,6 +94,8 @@ enum err queue_drop(struct queue *queue, uint64_t number) MUST_USE;
 enum err queue_erase(struct queue *queue, uint64_t number) MUST_USE;
 /* Erases from the oldest on what all groups are through with, at most so many. */
 enum err queue_reclaim(struct queue *queue, uint64_t most) MUST_USE;
+/* The row of a message that is kept: the indexes that lead to it. */
+enum err queue_index(struct queue *queue, uint64_t number, const struct message *message) MUST_USE;
 /* Is any message apart kept with that priority? */
 enum err queue_has_lane(struct queue *queue, uint32_t priority, bool *out) MUST_USE;
 
@@ -108,6 +110,8 @@ bool group_takes_apart(const struct message *message);
 /* Is it taken, or finished, by this group? */
 enum err group_has_taken(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out) MUST_USE;
+/* Nothing behind that number was taken from the lane; what is before is taken. */
+enum err group_come_to_lane(struct queue *queue, struct group *group, uint32_t priority, uint64_t number) MUST_USE;
 /* Must it wait for an earlier one of its key? */
 enum err group_must_wait(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
                          bool *out) MUST_USE;
@@ -125,10 +129,11 @@ enum err group_bury(struct queue *queue, struct group *group, struct taken taken
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken) MUST_USE;
 /* From the dead letters to ready, its attempts forgotten. */
 /* A dead letter. Errors: ERR_NOT_FOUND. */
-enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out,
-                    struct bytes *out_image) MUST_USE;
+enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out) MUST_USE;
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
+/* Puts it where it says; of its key nothing is said. */
+enum err group_pend(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending) MUST_USE;
 /* Takes it out of wherever it is pending; its key stays busy. */
 enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
                       const struct pending *pending) MUST_USE;

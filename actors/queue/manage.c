@@ -25,8 +25,7 @@ static struct bytes user_key(struct id account, struct bytes name, struct queue_
     return key_of(key);
 }
 
-/* Who has to do with the topic finds it under the account. */
-static enum err index_users(struct turn *turn, const struct topic *topic, bool add)
+enum err topic_index_users(struct rows *rows, const struct topic *topic, bool add)
 {
     const struct bytes lists[] = {id_bytes(&topic->owner), topic->publish_ids, topic->consume_ids};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -38,8 +37,8 @@ static enum err index_users(struct turn *turn, const struct topic *topic, bool a
                 continue;
             }
             struct bytes row = user_key(account, topic->name, &key);
-            enum err err = add ? rows_put(turn->rows, TABLE_TOPIC_USER, row, BYTES_NONE)
-                               : rows_del(turn->rows, TABLE_TOPIC_USER, row);
+            enum err err =
+                add ? rows_put(rows, TABLE_TOPIC_USER, row, BYTES_NONE) : rows_del(rows, TABLE_TOPIC_USER, row);
             TRY(!add && err == ERR_NOT_FOUND ? OK : err); /* in two of the lists */
         }
     }
@@ -57,7 +56,7 @@ static enum err write_topic(struct turn *turn, struct topic *topic, struct reply
     }
     buf_free(&packed);
     TRY(err);
-    return index_users(turn, topic, true);
+    return topic_index_users(turn->rows, topic, true);
 }
 
 static enum err create_topic(struct turn *turn, struct topic *topic, struct reply *reply)
@@ -92,7 +91,7 @@ enum err put_topic_reduce(struct turn *turn, const void *raw, struct reply *repl
     FIELD_SET(topic_fields, &topic, struct topic, created_at, queue.topic.created_at);
     FIELD_SET(topic_fields, &topic, struct topic, tid, queue.topic.tid);
     FIELD_SET(topic_fields, &topic, struct topic, owner, queue.topic.owner);
-    TRY(index_users(turn, &queue.topic, false));
+    TRY(topic_index_users(turn->rows, &queue.topic, false));
     if (topic.retention_ms != queue.topic.retention_ms && queue.state.retain_at != 0) {
         TRY(queue_retain_at(&queue, turn->now_ms)); /* looked at anew */
     }
@@ -112,7 +111,7 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
     struct queue_key sweep = time_key(turn->now_ms, TIME_SWEEP, queue.tid), state = queue_key(queue.tid, ROW_STATE);
     TRY(queue_retain_at(&queue, 0));
     TRY(queue_dedup_at(&queue, 0));
-    TRY(index_users(turn, &queue.topic, false));
+    TRY(topic_index_users(turn->rows, &queue.topic, false));
     TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
     TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
     turn_touch(turn, topic_watch_id(queue.name));
@@ -201,16 +200,12 @@ static enum err settle_dead(struct queue *queue, struct group *group, enum dead_
     if (verb == DEAD_REDRIVE) {
         return group_revive(queue, group, number);
     }
-    struct dead dead;
-    struct bytes image;
     key_u64_add(&key, number);
-    TRY(group_dead(queue, group, number, &dead, &image));
-    bool came_back = image.len > 0;
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
     queue->moves++;
-    return came_back || queue->topic.retain_acked ? OK : queue_erase(queue, number); /* nobody else has to do with it */
+    return queue->topic.retain_acked ? OK : queue_erase(queue, number); /* nobody else has to do with it */
 }
 
 static enum err first_dead(struct queue *queue, const struct group *group, uint64_t *out)
@@ -230,11 +225,11 @@ static enum err settle_this(struct queue *queue, struct group *group, const stru
 
 static enum err all_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (*out = 0; *out < in->max && !slip_is_full(queue->turn); (*out)++) {
+    for (*out = 0; *out < in->max; (*out)++) {
         uint64_t number;
         enum err err = first_dead(queue, group, &number);
         if (err != OK) {
-            return err == ERR_NOT_FOUND ? OK : err;
+            return err == ERR_NOT_FOUND ? slip_all_returned(queue, group, in, out) : err;
         }
         TRY(settle_this(queue, group, in, number));
     }
@@ -243,15 +238,18 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
 
 static enum err named_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len && !slip_is_full(queue->turn); at += sizeof(uint64_t)) {
+    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len; at += sizeof(uint64_t)) {
         uint64_t id, number;
         struct dead dead;
-        struct bytes image;
         memcpy(&id, in->ids.ptr + at, sizeof id);
         TRY(queue_number_of(queue->rows, queue->tid, id, &number));
-        enum err err = group_dead(queue, group, number, &dead, &image);
+        enum err err = group_dead(queue, group, number, &dead);
+        if (err == OK) {
+            TRY(settle_this(queue, group, in, number));
+        } else if (err == ERR_NOT_FOUND) {
+            err = slip_settle_returned(queue, group, in, number);
+        }
         TRY(err == ERR_NOT_FOUND ? OK : err);
-        TRY(err == OK ? settle_this(queue, group, in, number) : OK);
         *out += err == OK;
     }
     return OK;
@@ -271,7 +269,7 @@ enum err dead_reduce(struct turn *turn, const void *raw, struct reply *reply)
     TRY(queue_group_named(&queue, in->group, &group));
     TRY(in->ids.len > 0 ? named_dead(&queue, group, in, &count) : all_dead(&queue, group, in, &count));
     FIELD_SET(dead_done_fields, &done, struct dead_done, count, count);
-    FIELD_SET(dead_done_fields, &done, struct dead_done, left, (int64_t)group->state.dead);
+    FIELD_SET(dead_done_fields, &done, struct dead_done, left, (int64_t)(group->state.dead + group->state.returned));
     reply_struct(reply, dead_done_fields, &done);
     return queue_save(&queue);
 }

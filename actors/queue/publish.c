@@ -6,11 +6,6 @@
 
 /* ---- deduplication ---- */
 
-struct dedup_row {
-    int64_t at;
-    uint64_t id;
-};
-
 static struct queue_key dedup_key(const struct queue *queue, const uint8_t digest[16])
 {
     struct queue_key key = queue_key(queue->tid, ROW_DEDUP);

@@ -91,6 +91,8 @@ struct no_input {
     struct fieldset set;
 };
 extern const struct field no_input_fields[];
+/* Who has to do with the topic finds it under the account. */
+enum err topic_index_users(struct rows *rows, const struct topic *topic, bool add) MUST_USE;
 enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *reply);
 
 /* DO_DEAD: the oldest dead letters, or those with these ids (uint64_t, one behind another), are redriven or purged. */

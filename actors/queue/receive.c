@@ -138,7 +138,10 @@ static enum err next_candidate(struct pick *pick, struct candidate *out)
     *out = (struct candidate){0};
     TRY(look_at_ready(pick, out));
     TRY(look_at_lanes(pick, out));
-    return look_at_places(pick, out);
+    /* What stands in its place has the usual priority, and is at the cursor or behind it. */
+    bool before =
+        out->priority < PRIORITY_USUAL || (out->priority == PRIORITY_USUAL && out->number < pick->group->state.cursor);
+    return out->source != SOURCE_NONE && before ? OK : look_at_places(pick, out);
 }
 
 /* The group is past it. */
@@ -151,10 +154,7 @@ static enum err pass(struct pick *pick, const struct candidate *candidate)
         group->cursor = candidate->number + 1;
         return OK;
     }
-    struct queue_key key = group_key(pick->queue->tid, pick->group->gid, ROW_LANE_AT);
-    key_u32(&key, candidate->priority);
-    return rows_put(pick->queue->rows, TABLE_GROUP, key_of(&key),
-                    bytes_of(&candidate->number, sizeof candidate->number));
+    return group_come_to_lane(pick->queue, pick->group, candidate->priority, candidate->number);
 }
 
 static void add_entry(struct pick *pick, struct taken taken, size_t size)

@@ -90,22 +90,29 @@ static enum err send_on(struct queue *queue, struct group *group, uint64_t numbe
     return send(queue->turn, target, RELAY_SLIP, &parcel);
 }
 
-bool slip_is_full(const struct turn *turn)
+/* No more can be sent with this command. */
+static bool is_full(const struct turn *turn)
 {
     return turn->sends >= SENDS_MOST;
 }
 
-static enum err put_dead(struct queue *queue, struct group *group, uint64_t number, struct bytes image)
+static struct queue_key returned_key(const struct queue *queue, const struct group *group, uint64_t number)
 {
-    struct queue_key key = group_key(queue->tid, group->gid, ROW_DEAD);
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_RETURNED);
+    key_u64_add(&key, number);
+    return key;
+}
+
+static enum err put_returned(struct queue *queue, struct group *group, uint64_t number, struct bytes image)
+{
+    struct queue_key key = returned_key(queue, group, number);
     struct dead dead = {.at = queue->turn->now_ms, .reason = DEATH_UNDELIVERABLE};
     struct buf value = {0};
-    key_u64_add(&key, number);
     buf_add(&value, &dead, sizeof dead);
     buf_add_bytes(&value, image);
     enum err err = rows_put(queue->rows, TABLE_GROUP, key_of(&key), buf_bytes(&value));
     buf_free(&value);
-    group->state.dead++;
+    group->state.returned++;
     group->state.died++;
     group->changed = true;
     return err;
@@ -123,21 +130,53 @@ enum err slip_go_on(struct queue *queue, struct group *group, const struct settl
     if (message.destinations.len == 0) {
         return OK;
     }
-    *out_waits = one->target == 0 || image.len == 0 || slip_is_full(queue->turn);
+    *out_waits = one->target == 0 || image.len == 0 || is_full(queue->turn);
     if (*out_waits) {
         return OK;
     }
     if (one->target == SLIP_NOWHERE || one->target > queue->turn->partitions) {
-        return put_dead(queue, group, one->number, image);
+        return put_returned(queue, group, one->number, image);
     }
     return send_on(queue, group, one->number, one->target, image);
 }
 
-enum err slip_again(struct queue *queue, struct group *group, uint64_t number, struct bytes image)
+enum err slip_settle_returned(struct queue *queue, struct group *group, const struct dead_ask *in, uint64_t number)
 {
-    struct bytes name, copy = arena_copy(queue->turn->arena, image);
-    TRY(first_name(queue, copy, &name));
-    return send_on(queue, group, number, partition_of_name(name, queue->turn->partitions), copy);
+    struct queue_key key = returned_key(queue, group, number);
+    struct bytes value, name;
+    TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
+    if (value.len <= sizeof(struct dead)) {
+        return ERR_CORRUPT;
+    }
+    if (in->verb == DEAD_REDRIVE && is_full(queue->turn)) {
+        return ERR_NOT_FOUND; /* it stays where it is, and is asked for again */
+    }
+    struct bytes image =
+        arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof(struct dead), value.len - sizeof(struct dead)));
+    TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
+    group->state.returned--;
+    group->changed = true;
+    if (in->verb == DEAD_PURGE) {
+        return OK;
+    }
+    TRY(first_name(queue, image, &name));
+    return send_on(queue, group, number, partition_of_name(name, queue->turn->partitions), image);
+}
+
+enum err slip_all_returned(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *count)
+{
+    for (; *count < in->max && group->state.returned > 0; (*count)++) {
+        struct queue_key key = group_key(queue->tid, group->gid, ROW_RETURNED);
+        struct bytes found, value;
+        enum err err = queue_ceil(queue->rows, TABLE_GROUP, &key, key.len, &found, &value);
+        if (err == OK) {
+            err = slip_settle_returned(queue, group, in, key_read_u64(found.ptr + key.len));
+        }
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+    }
+    return OK;
 }
 
 /* ---- at the next topic ---- */
@@ -199,6 +238,6 @@ enum err slip_come_back(struct turn *turn, struct bytes data)
     if (err != OK) {
         return err == ERR_NOT_FOUND ? OK : err; /* the topic or group was deleted meanwhile */
     }
-    TRY(put_dead(&queue, group, (uint64_t)parcel.number, parcel.image));
+    TRY(put_returned(&queue, group, (uint64_t)parcel.number, parcel.image));
     return queue_save(&queue);
 }

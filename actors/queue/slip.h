@@ -28,10 +28,12 @@ enum { SLIP_NOWHERE = UINT16_MAX }; /* struct settle_one.target: there is no suc
  * first of them is, or too many go at once: nothing was done. */
 enum err slip_go_on(struct queue *queue, struct group *group, const struct settle_one *one, struct bytes image,
                     bool *out_waits) MUST_USE;
-/* No more can be sent with this command. */
-bool slip_is_full(const struct turn *turn);
-/* A dead letter that came back is tried once more. image: as ROW_DEAD has it. */
-enum err slip_again(struct queue *queue, struct group *group, uint64_t number, struct bytes image) MUST_USE;
+/* Dead letters that came back (ROW_RETURNED) are tried once more, or forgotten: the oldest, up to in->max in all, of
+ * which *count are done; or the one of that number. Errors: ERR_NOT_FOUND. */
+enum err slip_all_returned(struct queue *queue, struct group *group, const struct dead_ask *in,
+                           int64_t *count) MUST_USE;
+enum err slip_settle_returned(struct queue *queue, struct group *group, const struct dead_ask *in,
+                              uint64_t number) MUST_USE;
 
 /* What the relay carries (enum relay_parcel). */
 enum err slip_arrive(struct turn *turn, struct bytes data) MUST_USE;

@@ -69,7 +69,9 @@ enum queue_row { /* in TABLE_QUEUE, behind the tid */
 };
 enum group_row { /* in TABLE_GROUP, behind tid and gid */
                  ROW_GROUP = 'a',
-                 ROW_DEAD = 'd',     /* number */
+                 ROW_DEAD = 'd', /* number */
+                 ROW_RETURNED =
+                     'e', /* number of what it was: a dead letter that came back from its next topic, itself (slip.h) */
                  ROW_HOLD = 'h',     /* key hash -> number of the message that later ones wait for */
                  ROW_LANE_AT = 'l',  /* priority -> number of the last one taken from there */
                  ROW_PENDING = 'p',  /* number */
@@ -98,6 +100,12 @@ enum err queue_ceil(struct rows *rows, uint8_t table, const struct queue_key *fr
 
 enum queue_time { TIME_SWEEP = 1, TIME_LEASE, TIME_WAIT, TIME_DELAYED, TIME_RETAIN, TIME_RESUME, TIME_DEDUP };
 struct queue_key time_key(int64_t at, enum queue_time type, uint64_t tid);
+
+/* ROW_DEDUP */
+struct dedup_row {
+    int64_t at;
+    uint64_t id;
+};
 
 /* ---- loading ---- */
 
