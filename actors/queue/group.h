@@ -96,6 +96,8 @@ enum err queue_erase(struct queue *queue, uint64_t number) MUST_USE;
 enum err queue_reclaim(struct queue *queue, uint64_t most) MUST_USE;
 /* The row of a message that is kept: the indexes that lead to it. */
 enum err queue_index(struct queue *queue, uint64_t number, const struct message *message) MUST_USE;
+/* The kept message with that key before that one; 0: there is none. */
+enum err queue_before_in_key(struct queue *queue, uint64_t key_hash, uint64_t number, uint64_t *out) MUST_USE;
 /* Is any message apart kept with that priority? */
 enum err queue_has_lane(struct queue *queue, uint32_t priority, bool *out) MUST_USE;
 
