@@ -275,7 +275,8 @@ static void called(struct call *call)
 /* Has the steps give what is next; they are under way once at a time. */
 static void run_steps(struct stream *stream)
 {
-    bool ahead = http_stream_pending(stream->conn) >= LIMIT_STREAM_BYTES;
+    bool ahead =
+        http_stream_pending(stream->conn) > 0; /* what is given is given for a time: not to who does not read */
     stream->behind = stream->calling || ahead || !may_read(stream);
     if (stream->behind) {
         return;
