@@ -33,7 +33,7 @@ struct script {
     bool draining;       /* the node stops, or the client is gone: nothing is to be waited for any more */
     struct reply *reply; /* the operation's answer */
     const struct script_services *services;
-    uint64_t stream; /* of an OP_STREAM with steps: which one; 0: none, its answer is to be empty (HEAD) */
+    uint64_t stream; /* of an OP_STREAM with steps: which one; 0: it is not open yet, and gets an empty answer */
     /* Set by the functions below. */
     const struct step *steps;
     unsigned next;

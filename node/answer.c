@@ -44,7 +44,15 @@ void answer_link(struct buf *headers, const struct http_request *http, struct by
         query = bytes_of(query.ptr + len + (amp != NULL), query.len - len - (amp != NULL));
     }
     buf_add_lit(headers, "cursor=");
-    buf_add_bytes(headers, cursor);
+    for (size_t i = 0; i < cursor.len; i++) {
+        uint8_t c = cursor.ptr[i];
+        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_';
+        if (plain) {
+            buf_add_char(headers, (char)c);
+        } else {
+            buf_printf(headers, "%%%02X", (unsigned)c);
+        }
+    }
     buf_add_lit(headers, ">; rel=\"next\"\r\n");
 }
 

@@ -203,7 +203,7 @@ static enum err decode(struct request *request, const struct op *op)
     const struct field *fields = op->in != NULL ? op->in : none;
     request->in = arena_zalloc(&request->arena, op->in_size > 0 ? op->in_size : sizeof(struct fieldset));
     struct bytes query = request->http->query;
-    if (op->type == OP_QUERY || op->method == METHOD_GET) {
+    if (op->type == OP_QUERY || (op->method == METHOD_GET && (op->type != OP_STREAM || op->steps == NULL))) {
         TRY(decode_consistency(&query, &request->arena, &request->call.local, &request->errors));
     }
     TRY(decode_path(request, op));
@@ -271,9 +271,6 @@ static enum flow_next request_submit(struct flow *flow)
     call->remote = http_conn_remote(request->conn);
     call->request_text = bytes_str(request->id);
     call->done = call_done;
-    if (route->op->type == OP_STREAM && route->op->steps != NULL && request->http->method != METHOD_HEAD) {
-        call->cursor = random_u64(&request->worker->worker.random) | 1;
-    }
     request->calling = true;
     call_start(call);
     if (request->calling) {
@@ -534,7 +531,9 @@ static enum flow_next request_stream(struct flow *flow)
                               .in = request->in,
                               .claims = request->claims,
                               .local = request->call.local,
-                              .cursor = request->call.cursor,
+                              .cursor = request->match.route->op->steps != NULL
+                                            ? random_u64(&request->worker->worker.random) | 1
+                                            : request->call.cursor,
                               .ended = stream_ended,
                               .owner = request};
     enum err err = stream_open(stream);

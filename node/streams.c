@@ -275,8 +275,7 @@ static void called(struct call *call)
 /* Has the steps give what is next; they are under way once at a time. */
 static void run_steps(struct stream *stream)
 {
-    bool ahead =
-        http_stream_pending(stream->conn) > 0; /* what is given is given for a time: not to who does not read */
+    bool ahead = http_stream_pending(stream->conn) >= LIMIT_STREAM_BYTES;
     stream->behind = stream->calling || ahead || !may_read(stream);
     if (stream->behind) {
         return;

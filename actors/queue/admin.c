@@ -153,8 +153,10 @@ static enum err put_send(struct script *s)
 static enum err put_sent(struct script *s)
 {
     struct client *st = s->state;
-    if (st->shard == 0) {
+    if (st->shard == 0) { /* the others get what the home has */
         st->count = s->answer.status;
+        FIELD_SET(put_topic_fields, &st->put, struct put_topic, topic,
+                  arena_copy(s->arena, buf_bytes(&s->answer.body)));
     }
     if (++st->shard < st->shards) {
         script_goto(s, PUT_SEND);

@@ -73,7 +73,7 @@ enum err client_may(struct script *s, enum topic_use use)
     return topic_allows(&st->topic, &s->caller, use) ? OK : ERR_FORBIDDEN;
 }
 
-static unsigned some_shard(struct script *s)
+unsigned client_some_shard(struct script *s)
 {
     const struct client *st = s->state;
     uint64_t chance;
@@ -192,7 +192,7 @@ static void publish_room(struct script *s, size_t count)
 {
     struct publish_state *st = s->state;
     st->count = count;
-    st->client.first = some_shard(s);
+    st->client.first = client_some_shard(s);
     st->items = arena_zalloc(s->arena, count * sizeof *st->items);
     st->shards = arena_zalloc(s->arena, count * sizeof *st->shards);
     st->ids = arena_zalloc(s->arena, count * sizeof *st->ids);
@@ -333,7 +333,7 @@ static enum err receive_begin(struct script *s)
     buf_add_bytes(&item, in->group);
     st->item = keep(s, &item);
     st->until_ms = s->now_ms + in->wait_ms;
-    st->shard = st->first = some_shard(s);
+    st->shard = st->first = client_some_shard(s);
     if (in->wait_ms > 0) {
         script_watch(s, topic_watch_id(in->topic));
     }
@@ -398,7 +398,7 @@ static enum err receive_look(struct script *s)
         script_goto(s, RECEIVE_ASK);
         return OK;
     }
-    if (st->tries > 0) {
+    if (st->rung) {
         script_goto(s, RECEIVE_NEXT); /* it was rung: what this replica knows will do */
         return OK;
     }
@@ -480,7 +480,7 @@ static enum err receive_wait(struct script *s)
 static enum err receive_waited(struct script *s)
 {
     struct client *st = s->state;
-    st->tries++;
+    st->rung = true;
     script_goto(s, s->rung && !s->draining ? RECEIVE_LOOK : RECEIVE_ANSWER);
     return OK;
 }

@@ -136,6 +136,7 @@ struct client {
     struct received received;
     int64_t until_ms; /* a receive waits up to then; by s->now_ms */
     unsigned tries;
+    bool rung;        /* a receive has waited */
     struct buf items; /* arena memory */
     struct bytes item;
     struct put_topic put;
@@ -161,7 +162,9 @@ struct settle_state {
     struct receipt *receipts;
     struct ack_one *acks;
     uint8_t *results, *sent; /* of each receipt: enum settle_result; went in the last round */
-    size_t len, slips;       /* slips: of them, those that go on, and are not settled yet */
+    uint8_t *room;           /* for what a round sends */
+    size_t room_len;
+    size_t len, slips; /* slips: of them, those that go on, and are not settled yet */
 };
 struct group_list {
     struct client client;
@@ -193,6 +196,7 @@ enum err client_found(struct script *s);
 /* The partition of one of its shards. */
 unsigned client_partition(const struct script *s, unsigned shard);
 struct address client_address(const struct script *s, unsigned shard);
+unsigned client_some_shard(struct script *s);
 void client_settings(struct topic_out *out, const struct topic *topic);
 enum err client_may(struct script *s, enum topic_use use);
 

@@ -51,6 +51,7 @@ struct queue {
     struct group *groups; /* those that were looked at */
     bool all;             /* that is all of them */
     bool changed, touched;
+    size_t sent;                    /* bytes of messages that go on to other topics */
     unsigned moves;                 /* messages moved or dropped in this turn */
     unsigned deliveries, looked;    /* receives of this turn */
     struct delivery_entry *entries; /* room for those of the delivery at hand */

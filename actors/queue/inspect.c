@@ -179,6 +179,9 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
     const struct list_topics *in = raw;
     size_t limit = in->limit > 0 ? (size_t)in->limit : LIMIT_PAGE_DEFAULT, len = 0;
     struct found_topic *all = arena_alloc(look->arena, look->partitions * (limit + 1) * sizeof *all);
+    if (in->cursor.len > 0 && !topic_name_is_good(in->cursor)) {
+        return ERR_INVALID_CURSOR;
+    }
     reply->list = true;
     reply->fields = topic_out_fields;
     for (unsigned p = 1; p <= look->partitions; p++) {
@@ -275,7 +278,7 @@ static enum err groups_look(struct script *s)
     uint64_t tid;
     TRY(open_shard(s, &tid, &state));
     if (st->groups == NULL) {
-        st->groups = arena_zalloc(s->arena, LIMIT_GROUPS * sizeof *st->groups);
+        st->groups = arena_zalloc(s->arena, (size_t)LIMIT_GROUPS * st->client.shards * sizeof *st->groups);
     }
     key = queue_key(tid, ROW_GROUP_NAME);
     const size_t prefix = key.len;
@@ -289,7 +292,7 @@ static enum err groups_look(struct script *s)
             at++;
         }
         st->len += at == st->len;
-        TRY(st->len <= LIMIT_GROUPS ? OK : ERR_CORRUPT);
+        TRY(st->len <= (size_t)LIMIT_GROUPS * st->client.shards ? OK : ERR_CORRUPT);
         TRY(add_group(s, tid, gid, &state, &st->groups[at]));
         key.len = prefix;
         key_bytes_add(&key, name);

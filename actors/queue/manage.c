@@ -59,16 +59,46 @@ static enum err write_topic(struct turn *turn, struct topic *topic, struct reply
     return topic_index_users(turn->rows, topic, true);
 }
 
+#define TOPIC_GIVEN(settings, member) FIELD_HAS(topic_fields, settings, struct topic, member)
+
+static enum err erase_topic(struct turn *turn, struct queue *queue)
+{
+    struct queue_key sweep = time_key(turn->now_ms, TIME_SWEEP, queue->tid), state = queue_key(queue->tid, ROW_STATE);
+    TRY(queue_retain_at(queue, 0));
+    TRY(queue_dedup_at(queue, 0));
+    TRY(topic_index_users(turn->rows, &queue->topic, false));
+    TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
+    TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
+    turn_touch(turn, topic_watch_id(queue->name));
+    return rows_put(turn->rows, TABLE_QUEUE_TIME, key_of(&sweep), BYTES_NONE);
+}
+
 static enum err create_topic(struct turn *turn, struct topic *topic, struct reply *reply)
 {
     const struct topic_state state = {.next = 1, .first = 1};
-    FIELD_SET(topic_fields, topic, struct topic, created_at, turn->now_ms);
+    if (!TOPIC_GIVEN(topic, created_at)) {
+        FIELD_SET(topic_fields, topic, struct topic, created_at, turn->now_ms);
+    }
     FIELD_SET(topic_fields, topic, struct topic, tid, (int64_t)turn->version);
     reply->status = 201;
     TRY(topic_state_put(turn->rows, turn->version, &state, topic->name));
     return write_topic(turn, topic, reply);
 }
 
+static enum err change_topic(struct turn *turn, struct queue *queue, struct topic *topic, struct reply *reply)
+{
+    FIELD_SET(topic_fields, topic, struct topic, created_at, queue->topic.created_at);
+    FIELD_SET(topic_fields, topic, struct topic, tid, queue->topic.tid);
+    TRY(topic_index_users(turn->rows, &queue->topic, false));
+    if (topic->retention_ms != queue->topic.retention_ms && queue->state.retain_at != 0) {
+        TRY(queue_retain_at(queue, turn->now_ms)); /* looked at anew */
+    }
+    TRY(queue_save(queue));
+    return write_topic(turn, topic, reply);
+}
+
+/* At the home partition of a topic, who made it decides. At its other partitions the home's settings come, with the
+ * time at which it was made there: what is left there of another topic of that name goes. */
 enum err put_topic_reduce(struct turn *turn, const void *raw, struct reply *reply)
 {
     const struct put_topic *in = raw;
@@ -77,26 +107,26 @@ enum err put_topic_reduce(struct turn *turn, const void *raw, struct reply *repl
     if (field_unpack(topic_fields, in->topic, &topic) != OK || !bytes_eq(topic.name, turn->key)) {
         return ERR_BAD_REQUEST;
     }
+    bool from_home = TOPIC_GIVEN(&topic, created_at);
     enum err err = queue_open(&queue, turn, turn->key);
     if (err == ERR_NOT_FOUND) {
         return create_topic(turn, &topic, reply);
     }
     TRY(err);
-    if (!topic_allows(&queue.topic, &turn->caller, USE_MANAGE)) {
+    if (from_home && topic.created_at != queue.topic.created_at) {
+        TRY(erase_topic(turn, &queue));
+        return create_topic(turn, &topic, reply);
+    }
+    if (!from_home && !topic_allows(&queue.topic, &turn->caller, USE_MANAGE)) {
         return ERR_FORBIDDEN;
     }
     if (topic.partitions != queue.topic.partitions || (!topic.retain_acked && queue.state.groups > 1)) {
         return ERR_CONFLICT;
     }
-    FIELD_SET(topic_fields, &topic, struct topic, created_at, queue.topic.created_at);
-    FIELD_SET(topic_fields, &topic, struct topic, tid, queue.topic.tid);
-    FIELD_SET(topic_fields, &topic, struct topic, owner, queue.topic.owner);
-    TRY(topic_index_users(turn->rows, &queue.topic, false));
-    if (topic.retention_ms != queue.topic.retention_ms && queue.state.retain_at != 0) {
-        TRY(queue_retain_at(&queue, turn->now_ms)); /* looked at anew */
+    if (!from_home) {
+        FIELD_SET(topic_fields, &topic, struct topic, owner, queue.topic.owner);
     }
-    TRY(queue_save(&queue));
-    return write_topic(turn, &topic, reply);
+    return change_topic(turn, &queue, &topic, reply);
 }
 
 enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *reply)
@@ -108,14 +138,7 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
     if (!topic_allows(&queue.topic, &turn->caller, USE_MANAGE)) {
         return ERR_FORBIDDEN;
     }
-    struct queue_key sweep = time_key(turn->now_ms, TIME_SWEEP, queue.tid), state = queue_key(queue.tid, ROW_STATE);
-    TRY(queue_retain_at(&queue, 0));
-    TRY(queue_dedup_at(&queue, 0));
-    TRY(topic_index_users(turn->rows, &queue.topic, false));
-    TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
-    TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
-    turn_touch(turn, topic_watch_id(queue.name));
-    return rows_put(turn->rows, TABLE_QUEUE_TIME, key_of(&sweep), BYTES_NONE);
+    return erase_topic(turn, &queue);
 }
 
 /* ---- an account is erased: it is named nowhere any more. What it owned goes on, in the hands of administrators ----

@@ -155,7 +155,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static enum err make_room(struct queue *queue, uint64_t count)
+enum err queue_make_room(struct queue *queue, uint64_t count)
 {
     uint64_t missing = over(queue, count);
     if (missing == 0) {
@@ -261,7 +261,7 @@ static enum err publish(struct queue *queue, const struct caller *caller, struct
         return ERR_BAD_REQUEST;
     }
     TRY(count_need(queue, all, need));
-    TRY(make_room(queue, need->count));
+    TRY(queue_make_room(queue, need->count));
     while (publish_next(&rest, &head, &row)) {
         uint64_t id = 0;
         TRY(publish_one(queue, caller, &head, row, &id));

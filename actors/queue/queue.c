@@ -152,9 +152,9 @@ const struct field seek_in_fields[] = {FIELD_STRING(1, seek_in, topic, 1, LIMIT_
                                        FIELD_STRING(2, seek_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
                                        FIELD_ENUM(3, seek_in, to, seeks, FIELD_REQUIRED),
                                        FIELD_TIME(4, seek_in, time, 0), FIELDS_END};
-const struct field list_topics_fields[] = {FIELD_INT(1, list_topics, limit, 1, LIMIT_PAGE, FIELD_QUERY),
-                                           FIELD_STRING(2, list_topics, cursor, 0, LIMIT_TOPIC_BYTES, FIELD_QUERY),
-                                           FIELDS_END};
+const struct field list_topics_fields[] = {
+    FIELD_INT(1, list_topics, limit, 1, LIMIT_PAGE, FIELD_QUERY),
+    FIELD_STRING(2, list_topics, cursor, 0, LIMIT_TOPIC_BYTES, FIELD_QUERY | FIELD_IN_BYTES), FIELDS_END};
 
 static const struct table tables[] = {{TABLE_TOPIC, "topics", true},
                                       {TABLE_TOPIC_USER, "topic_users", false},

@@ -72,6 +72,9 @@ enum settle_result { SETTLED_GONE, SETTLED_OK, SETTLED_SLIP /* it has destinatio
 /* The first of them, with its image; false at the end, or when it is not whole. */
 bool settle_next(struct bytes *rest, struct settle_one *out, struct bytes *out_image) MUST_USE;
 
+/* For so many more messages: what all groups are through with goes, or the oldest. Errors: ERR_TOPIC_FULL, after which
+ * the topic is to be saved all the same. */
+enum err queue_make_room(struct queue *queue, uint64_t count) MUST_USE;
 enum err publish_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err settle_reduce(struct turn *turn, const void *in, struct reply *reply);

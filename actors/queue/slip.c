@@ -22,7 +22,8 @@ struct bytes slip_sign(struct bytes destinations, const struct caller *caller, s
     memcpy(copy, destinations.ptr, destinations.len);
     if (destinations.len >= PUBLISHER_BYTES) {
         memcpy(copy, caller->account.b, sizeof caller->account.b);
-        copy[PUBLISHER_BYTES - 1] = (uint8_t)caller->role;
+        /* An account's role may be another one when the message goes on. */
+        copy[PUBLISHER_BYTES - 1] = (uint8_t)(id_is_none(caller->account) ? caller->role : ROLE_USER);
     }
     return bytes_of(copy, destinations.len);
 }
@@ -90,10 +91,14 @@ static enum err send_on(struct queue *queue, struct group *group, uint64_t numbe
     return send(queue->turn, target, RELAY_SLIP, &parcel);
 }
 
-/* No more can be sent with this command. */
-static bool is_full(const struct turn *turn)
+/* No more can be sent with this command; if there is room, so many bytes of it are taken. */
+static bool is_full(struct queue *queue, size_t bytes)
 {
-    return turn->sends >= SENDS_MOST;
+    if (queue->turn->sends >= SENDS_MOST || (queue->sent > 0 && queue->sent + bytes > LIMIT_COMMAND_BYTES)) {
+        return true;
+    }
+    queue->sent += bytes;
+    return false;
 }
 
 static struct queue_key returned_key(const struct queue *queue, const struct group *group, uint64_t number)
@@ -103,9 +108,22 @@ static struct queue_key returned_key(const struct queue *queue, const struct gro
     return key;
 }
 
+/* There are many: the oldest of them is forgotten. */
+static enum err forget_returned(struct queue *queue, struct group *group)
+{
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_RETURNED);
+    struct bytes found, value;
+    TRY(queue_ceil(queue->rows, TABLE_GROUP, &key, key.len, &found, &value));
+    key_u64_add(&key, key_read_u64(found.ptr + key.len));
+    group->state.returned--;
+    group->state.dropped++;
+    return rows_del(queue->rows, TABLE_GROUP, key_of(&key));
+}
+
 static enum err put_returned(struct queue *queue, struct group *group, uint64_t number, struct bytes image)
 {
     struct queue_key key = returned_key(queue, group, number);
+    TRY(group->state.returned >= LIMIT_RETURNED ? forget_returned(queue, group) : OK);
     struct dead dead = {.at = queue->turn->now_ms, .reason = DEATH_UNDELIVERABLE};
     struct buf value = {0};
     buf_add(&value, &dead, sizeof dead);
@@ -130,7 +148,7 @@ enum err slip_go_on(struct queue *queue, struct group *group, const struct settl
     if (message.destinations.len == 0) {
         return OK;
     }
-    *out_waits = one->target == 0 || image.len == 0 || is_full(queue->turn);
+    *out_waits = one->target == 0 || image.len == 0 || is_full(queue, image.len);
     if (*out_waits) {
         return OK;
     }
@@ -148,11 +166,13 @@ enum err slip_settle_returned(struct queue *queue, struct group *group, const st
     if (value.len <= sizeof(struct dead)) {
         return ERR_CORRUPT;
     }
-    if (in->verb == DEAD_REDRIVE && is_full(queue->turn)) {
+    size_t len = value.len - sizeof(struct dead);
+    if (in->verb == DEAD_REDRIVE && is_full(queue, len)) {
         return ERR_NOT_FOUND; /* it stays where it is, and is asked for again */
     }
-    struct bytes image =
-        arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof(struct dead), value.len - sizeof(struct dead)));
+    struct bytes image = in->verb == DEAD_PURGE
+                             ? BYTES_NONE
+                             : arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof(struct dead), len));
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.returned--;
     group->changed = true;
@@ -181,6 +201,13 @@ enum err slip_all_returned(struct queue *queue, struct group *group, const struc
 
 /* ---- at the next topic ---- */
 
+/* Where messages with that key are. */
+static unsigned partition_of(const struct turn *turn, const struct topic *topic, uint64_t key_hash)
+{
+    unsigned home = partition_of_name(topic->name, turn->partitions);
+    return (unsigned)((home - 1 + key_hash % (uint64_t)topic->partitions) % turn->partitions) + 1;
+}
+
 static enum err take_in(struct turn *turn, const struct parcel *parcel)
 {
     struct queue queue;
@@ -196,6 +223,15 @@ static enum err take_in(struct turn *turn, const struct parcel *parcel)
     if (!topic_allows(&queue.topic, &caller, USE_PUBLISH)) {
         return ERR_FORBIDDEN;
     }
+    unsigned right = partition_of(turn, &queue.topic, message.key_hash);
+    if (right != turn->partition && message.key_hash != 0) { /* sent by who did not know how wide it is */
+        return send(turn, right, RELAY_SLIP, parcel);
+    }
+    enum err room = queue_make_room(&queue, 1);
+    if (room == ERR_TOPIC_FULL) {
+        TRY(queue_save(&queue));
+    }
+    TRY(room);
     if (len > 1) {
         field_strings_begin(&rest, (uint32_t)(len - 1));
         for (size_t i = 1; i < len; i++) {
@@ -217,7 +253,7 @@ enum err slip_arrive(struct turn *turn, struct bytes data)
     struct parcel parcel = {0};
     TRY(field_unpack(parcel_fields, data, &parcel));
     enum err err = take_in(turn, &parcel);
-    if (err != ERR_NOT_FOUND && err != ERR_FORBIDDEN) {
+    if (err != ERR_NOT_FOUND && err != ERR_FORBIDDEN && err != ERR_TOPIC_FULL) {
         return err;
     }
     return send(turn, (unsigned)parcel.source, RELAY_SLIP_BACK, &parcel);

@@ -14,13 +14,16 @@ enum { SUBSCRIBE_LOOK = 2 };
 static enum err subscribe_begin(struct script *s)
 {
     const struct subscribe_in *in = s->in;
+    struct client *st = s->state;
     TRY(client_found(s));
     TRY(client_may(s, USE_CONSUME));
     if (!topic_name_is_good(in->group)) {
         return ERR_NOT_FOUND;
     }
     s->reply->type = "text/event-stream";
-    return s->stream == 0 ? script_done(s) : id_is_none(s->caller.account) ? ERR_UNAUTHORIZED : OK;
+    TRY(id_is_none(s->caller.account) ? ERR_UNAUTHORIZED : OK);
+    st->first = client_some_shard(s);
+    return s->stream == 0 ? script_done(s) : OK;
 }
 
 /* How many more may be on their way, and whether there are any. */
@@ -38,6 +41,12 @@ static enum err credit_left(struct script *s, uint64_t *out)
     return OK;
 }
 
+/* They are gone through from any of them on, so that none is forgotten. */
+static unsigned this_shard(const struct client *st)
+{
+    return (st->first + st->shard) % st->shards;
+}
+
 static enum err subscribe_look(struct script *s)
 {
     const struct subscribe_in *in = s->in;
@@ -47,7 +56,7 @@ static enum err subscribe_look(struct script *s)
     bool may = false;
     TRY(credit_left(s, &left));
     for (; left > 0 && st->shard < st->shards && !may; st->shard += !may) {
-        TRY(client_may_have(s, st->shard, in->topic, in->group, &may));
+        TRY(client_may_have(s, this_shard(st), in->topic, in->group, &may));
     }
     if (!may) {
         return script_done(s);
@@ -60,7 +69,7 @@ static enum err subscribe_look(struct script *s)
     buf_add_bytes(&item, in->group);
     st->item = arena_copy(s->arena, buf_bytes(&item));
     buf_free(&item);
-    script_join(s, KIND_QUEUE, QUEUE_DO_RECEIVE, client_address(s, st->shard), st->item);
+    script_join(s, KIND_QUEUE, QUEUE_DO_RECEIVE, client_address(s, this_shard(st)), st->item);
     return OK;
 }
 
@@ -72,7 +81,7 @@ static enum err subscribe_got(struct script *s)
     }
     memcpy(&st->received, s->answer.body.ptr, sizeof st->received);
     if (st->received.id != 0) {
-        script_applied(s, client_partition(s, st->shard), s->answer.index);
+        script_applied(s, client_partition(s, this_shard(st)), s->answer.index);
         return OK;
     }
     if (!st->received.more || ++st->tries > LIMIT_CREDIT_TRIES) {
@@ -85,7 +94,7 @@ static enum err subscribe_got(struct script *s)
 static enum err subscribe_deliver(struct script *s)
 {
     const struct client *st = s->state;
-    unsigned partition = client_partition(s, st->shard);
+    unsigned partition = client_partition(s, this_shard(st));
     return client_deliver(s, script_rows(s, partition), &st->received, partition, DELIVER_EVENTS, &s->reply->body);
 }
 

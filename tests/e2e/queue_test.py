@@ -210,6 +210,18 @@ class Subscribing(QueueTest):
         self.assertEqual(self.owner.get(queue.path + "/groups/g/stream?credit=0").status, 422)
         self.assertEqual(self.owner.request("HEAD", queue.path + "/groups/g/stream").status, 200)
 
+    def test_one_that_is_refused_takes_nothing(self):
+        queue = self.queue()
+        queue.publish("a")
+        streams = [self.subscribe(self.queue_named("idle%d" % self.number)) for _ in range(50)]
+        for stream in streams:
+            self.assertIn(b"200", stream.readline())
+        self.assertEqual(self.owner.get(queue.path + "/groups/g/stream").status, 429)
+        self.assertEqual(bodies(queue.take()), ["a"])
+
+    def queue_named(self, name):
+        return Queue(self.owner, name)
+
     def test_a_deleted_topic_ends_it(self):
         queue = self.queue()
         stream = self.subscribe(queue)
@@ -569,6 +581,9 @@ class Refusals(QueueTest):
         self.assertEqual(queue.receive(max=1001).status, 422)
         self.assertEqual(self.owner.put("/v1/topics/a%20b", {}).status, 422)
         self.assertEqual(self.owner.get(queue.path + "/messages?from=x").code, "invalid_cursor")
+        self.assertEqual(self.owner.get("/v1/topics?cursor=" + 200 * "%C3%A9").status, 422)
+        self.assertEqual(self.owner.get("/v1/topics?cursor=" + 50 * "%C3%A9").code, "invalid_cursor")
+        self.assertEqual(self.owner.get(queue.path + "/groups/g/stream?consistency=local").status, 422)
         self.assertEqual(self.owner.get(queue.path + "/groups/none").status, 404)
 
 
