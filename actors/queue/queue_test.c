@@ -193,9 +193,8 @@ static void world_open(struct world *world, uint64_t seed, bool modelled)
 {
     *world = (struct world){.now = 1800000000000, .modelled = modelled};
     random_init_seed(&world->random, seed);
-    for (int i = 0; i < 2; i++) {
-        model_rows_init(&world->replicas[i].rows);
-    }
+    model_rows_init(&world->replicas[0].rows);
+    model_rows_init_strict(&world->replicas[1].rows);
 }
 
 static void world_close(struct world *world)
