@@ -19,8 +19,8 @@ struct command {
     int64_t role;
     struct bytes params; /* packed by the operation's input table */
     int64_t if_match;
-    struct bytes idem_key;  /* digest of the client's Idempotency-Key, account and route */
-    struct bytes idem_body; /* digest of its body */
+    struct bytes idem_key;  /* digest of the client's Idempotency-Key, method and path */
+    struct bytes idem_body; /* digest of account and body */
     /* From the head, not in the table. */
     uint8_t kind, op;
     int64_t stamped_ms;

@@ -160,7 +160,9 @@
 #define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
 #define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
 #define LIMIT_CREDIT_TRIES 100
-#define LIMIT_REDRIVE 100000 /* in one request */
+#define LIMIT_DESTINATIONS 16 /* topics that a message goes on to: 422 */
+#define LIMIT_SLIPS 100       /* messages that go on with one command */
+#define LIMIT_REDRIVE 100000  /* in one request */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

@@ -109,11 +109,10 @@ static bool take_form(int *argc, char **argv, bool *out_json)
 
 int operator_topics(int argc, char **argv)
 {
-    static const struct column columns[] = {{"TOPIC", "name", -30},     {"PARTITIONS", "partitions", 10},
-                                            {"MESSAGES", "messages", 9}, {"DELAYED", "delayed", 8},
-                                            {"BYTES", "bytes", 12},     {"PUBLISHED", "published", 10},
-                                            {"DROPPED", "dropped", 8},  {"GROUPS", "groups", 6},
-                                            {0}};
+    static const struct column columns[] = {
+        {"TOPIC", "name", -30},    {"PARTITIONS", "partitions", 10}, {"MESSAGES", "messages", 9},
+        {"DELAYED", "delayed", 8}, {"BYTES", "bytes", 12},           {"PUBLISHED", "published", 10},
+        {"DROPPED", "dropped", 8}, {"GROUPS", "groups", 6},          {0}};
     const char *data = operator_data(&argc, argv);
     bool json;
     if (!take_form(&argc, argv, &json) || argc != 0) {

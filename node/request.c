@@ -13,6 +13,7 @@
 #include "node/etag.h"
 #include "node/flow.h"
 #include "node/foreign.h"
+#include "node/idempotency.h"
 #include "node/metrics.h"
 #include "node/partition.h"
 #include "node/peers.h"
@@ -187,25 +188,6 @@ static enum err decode_path(struct request *request, const struct op *op)
     return OK;
 }
 
-static enum err decode_idempotency(struct request *request, const struct op *op)
-{
-    struct bytes key = http_header(request->http, "idempotency-key");
-    if (key.ptr == NULL || request->http->method != METHOD_POST || id_is_none(request->caller.account)) {
-        return OK;
-    }
-    if (key.len == 0 || key.len > LIMIT_IDEMPOTENCY_KEY_BYTES) {
-        return ERR_BAD_REQUEST;
-    }
-    struct digest key_digest = digest_of(bytes_str(op->path), key);
-    struct digest body_digest = digest_of(id_bytes(&request->caller.account), request->http->body);
-    if ((op->flags & OP_RAW) != 0) { /* its headers say as much as its body */
-        body_digest = decode_raw_digest(op->in, request->in, &body_digest);
-    }
-    request->call.idem_key = arena_copy(&request->arena, digest_bytes(&key_digest));
-    request->call.idem_body = arena_copy(&request->arena, digest_bytes(&body_digest));
-    return OK;
-}
-
 /* A stream that was cut off: the client's query is the old one, its header says how far it came. */
 static enum err decode_last_event(struct request *request, const struct op *op)
 {
@@ -230,7 +212,8 @@ static enum err decode(struct request *request, const struct op *op)
     TRY(decode_body(request, op));
     TRY(field_check_required(fields, request->in, &request->arena, &request->errors));
     TRY(etag_parse(http_header(request->http, "if-match"), &request->call.if_match));
-    return decode_idempotency(request, op);
+    return idempotency_digests(request->http, op, request->in, request->caller.account, &request->arena,
+                               &request->call.idem_key, &request->call.idem_body);
 }
 
 static enum flow_next request_decode(struct flow *flow)

@@ -1,6 +1,7 @@
 #include "actors/events/relay.h"
 
 #include "actors/events/log.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 
 /* TABLE_OUTBOX: target partition (2) | number (8) -> what is for it. TABLE_INBOX: source partition (2) -> the last
@@ -14,7 +15,7 @@ struct parcel {
     struct bytes data;
 };
 static const struct field parcel_fields[] = {FIELD_ID(1, parcel, account, 0), FIELD_INT(2, parcel, type, 1, 255, 0),
-                                             FIELD_BLOB(3, parcel, data, LIMIT_BODY_BYTES), FIELDS_END};
+                                             FIELD_BLOB(3, parcel, data, LIMIT_COMMAND_BYTES), FIELDS_END};
 const struct field relay_deliver_fields[] = {FIELD_INT(1, relay_deliver, source, 1, ID_PARTITION_MAX, 0),
                                              FIELD_INT(2, relay_deliver, last, 1, INT64_MAX, 0),
                                              FIELD_BLOB(3, relay_deliver, rows, 8 * LIMIT_BODY_BYTES), FIELDS_END};
@@ -188,7 +189,11 @@ static enum err take(struct turn *turn, struct bytes *rows, uint64_t taken)
         return OK;
     }
     TRY(field_unpack(parcel_fields, packed, &parcel));
-    return event_log_add(turn, parcel.account, parcel.type, parcel.data);
+    switch (parcel.type) {
+    case RELAY_SLIP: return slip_arrive(turn, parcel.data);
+    case RELAY_SLIP_BACK: return slip_come_back(turn, parcel.data);
+    default: return event_log_add(turn, parcel.account, parcel.type, parcel.data);
+    }
 }
 
 enum err relay_deliver_reduce(struct turn *turn, const void *raw, struct reply *reply)

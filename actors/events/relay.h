@@ -8,7 +8,10 @@
 
 enum { RELAY_DELIVER = 32, RELAY_DELIVERED = 33 };
 
-/* In a reducer: into the outbox. */
+/* Types of what is carried that are no events (actors/queue/slip.h). */
+enum relay_parcel { RELAY_SLIP = 200, RELAY_SLIP_BACK = 201 };
+
+/* In a reducer: into the outbox. The partition is that of the account; for parcels any id of it. */
 enum err relay_send(struct turn *turn, struct id account, int64_t type, struct bytes data) MUST_USE;
 
 /* The alarm: at once when the outbox holds anything. */

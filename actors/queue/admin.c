@@ -18,6 +18,10 @@ static enum err put_begin(struct script *s)
     if (in->partitions > (int64_t)s->partitions) {
         return reply_invalid(s->reply, "/partitions", "out_of_range", "The cluster has fewer partitions");
     }
+    if (in->partitions > 1 && FIELD_HAS(put_in_fields, in, struct put_in, retain_acked) && !in->retain_acked) {
+        return reply_invalid(s->reply, "/retain_acked", "conflict",
+                             "A topic of several partitions keeps what is acknowledged");
+    }
     st->home = partition_of_name(in->topic, s->partitions);
     script_read(s, SCRIPT_ALL_PARTITIONS); /* for the names of users */
     return OK;
@@ -293,7 +297,7 @@ static enum err dead_send(struct script *s, enum dead_verb verb, int64_t most)
     return OK;
 }
 
-/* The numbers of those that are named and in the partition at hand. */
+/* Those that are named and in the partition at hand. */
 static enum err named(struct script *s, const struct redrive_in *in, size_t *out_len)
 {
     struct client *st = s->state;
@@ -316,7 +320,7 @@ static enum err named(struct script *s, const struct redrive_in *in, size_t *out
         }
     }
     *out_len = numbers.len;
-    DEAD(numbers, arena_copy(s->arena, buf_bytes(&numbers)));
+    DEAD(ids, arena_copy(s->arena, buf_bytes(&numbers)));
     buf_free(&numbers);
     return OK;
 }
@@ -329,12 +333,8 @@ static enum err redrive_send(struct script *s)
     int64_t max = FIELD_HAS(redrive_in_fields, in, struct redrive_in, max) ? in->max : LIMIT_REDRIVE;
     size_t len = 1;
     TRY(given ? named(s, in, &len) : OK);
-    if (len == 0) {
-        s->answer.body.len = 0; /* none of them is there: as if it had been asked, and said so */
-        script_goto(s, EACH_SEND + 1);
-        return OK;
-    }
-    return dead_send(s, DEAD_REDRIVE, given ? LIMIT_RING_MOVES : max - st->count);
+    /* Of those named, none may be there: how many it has is asked all the same. */
+    return dead_send(s, DEAD_REDRIVE, len == 0 ? 0 : given ? LIMIT_RING_MOVES : max - st->count);
 }
 
 static enum err purge_send(struct script *s)
@@ -353,11 +353,14 @@ static enum err dead_sent(struct script *s, bool again, int64_t max)
         TRY(field_unpack(dead_done_fields, buf_bytes(&s->answer.body), &done));
         st->fresh = true; /* the group is there */
         st->count += done.count;
+        st->at = (st->tries++ == 0 ? (uint64_t)(done.count + done.left) : st->at) - (uint64_t)done.count;
     }
-    if (again && done.left > 0 && done.count > 0 && st->count < max) {
+    /* Those that were there at first: what comes back meanwhile is for another time. */
+    if (again && done.left > 0 && done.count > 0 && st->count < max && (int64_t)st->at > 0) {
         script_goto(s, EACH_SEND);
         return OK;
     }
+    st->tries = 0;
     st->left += done.left;
     return st->count < max && each_next(s) ? OK : st->fresh ? OK : ERR_NOT_FOUND;
 }

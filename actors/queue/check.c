@@ -311,6 +311,7 @@ static enum err count_untaken(struct queue *queue, struct group *group, uint64_t
 static enum err check_group(struct queue *queue, struct bytes name, uint32_t gid)
 {
     struct tally tally = {0};
+    uint64_t returned;
     struct group *group;
     uint64_t untaken;
     TRY(queue_group(queue, gid, &group));
@@ -320,6 +321,8 @@ static enum err check_group(struct queue *queue, struct bytes name, uint32_t gid
     TRY(check_pending(queue, group, &tally));
     TRY(check_deliveries(queue, group, &tally));
     TRY(check_dead(queue, group, &tally));
+    TRY(walk_count(queue->rows, TABLE_GROUP, group_key(queue->tid, group->gid, ROW_RETURNED), &returned));
+    MUST(returned == group->state.returned);
     TRY(check_lanes_at(queue, group));
     TRY(check_consumers(queue, group, tally.consumers));
     TRY(count_untaken(queue, group, &untaken));
@@ -371,7 +374,8 @@ static enum err check_users(struct rows *rows, struct arena *arena)
         MUST(rest.len > sizeof caller.account);
         memcpy(caller.account.b, rest.ptr, sizeof caller.account.b);
         rest = arena_copy(arena, rest);
-        MUST(topic_find(rows, bytes_of(rest.ptr + sizeof caller.account, rest.len - sizeof caller.account), &topic) == OK);
+        MUST(topic_find(rows, bytes_of(rest.ptr + sizeof caller.account, rest.len - sizeof caller.account), &topic) ==
+             OK);
         MUST(topic_allows(&topic, &caller, USE_PUBLISH) || topic_allows(&topic, &caller, USE_CONSUME));
     }
     return err == ERR_NOT_FOUND ? OK : err;

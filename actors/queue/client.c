@@ -1,5 +1,6 @@
 /* Publishing, receiving, settling: the scripts that are run most. */
 #include "actors/queue/client.h"
+#include "actors/queue/slip.h"
 
 #include "actors/join.h"
 #include "node/base/digest.h"
@@ -113,6 +114,37 @@ static enum err decode_base64(struct script *s, size_t at, struct bytes *body)
     return OK;
 }
 
+static enum err encode_destinations(struct script *s, size_t at, struct bytes names, struct bytes *out)
+{
+    struct bytes *list;
+    size_t len;
+    *out = BYTES_NONE;
+    TRY(field_strings(names, s->arena, &list, &len));
+    if (len > LIMIT_DESTINATIONS) {
+        return refuse_message(s, at, "destinations", "too_many", "A message may go through 16 topics");
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (!topic_name_is_good(list[i])) {
+            return refuse_message(s, at, "destinations", "not_a_name", "One of them cannot be a topic's name");
+        }
+    }
+    *out = len == 0 ? BYTES_NONE : slip_make(names, s->arena);
+    return OK;
+}
+
+/* The same for what is sent again: one key, or one deduplication id, is in one shard. */
+static unsigned shard_of(const struct publish_state *st, const struct message *message, const struct publish_head *head)
+{
+    uint64_t hash = message->key_hash;
+    if (hash == 0 && head->has_dedup == 0) {
+        return st->client.first;
+    }
+    if (hash == 0) {
+        memcpy(&hash, head->dedup, sizeof hash);
+    }
+    return (unsigned)(hash % st->client.shards);
+}
+
 /* One message, as commands have it. raw: its body is any bytes. */
 static enum err encode_message(struct script *s, size_t at, const struct message_in *in, bool raw)
 {
@@ -140,16 +172,19 @@ static enum err encode_message(struct script *s, size_t at, const struct message
     }
     head.delay_ms = in->delay_ms;
     head.deliver_at = in->deliver_at;
+    struct bytes destinations;
+    TRY(encode_destinations(s, at, in->destinations, &destinations));
     struct message message = {.flags = base64 ? MESSAGE_BASE64 : 0,
                               .priority = HAS(in, priority) ? (uint32_t)in->priority : PRIORITY_USUAL,
                               .expires_at = in->ttl_ms,
                               .key_hash = message_key_hash(in->key),
                               .key = in->key,
                               .headers = in->headers,
+                              .destinations = destinations,
                               .body = body};
     publish_add(&item, head, &message);
     st->items[at] = keep(s, &item);
-    st->shards[at] = message.key_hash != 0 ? (unsigned)(message.key_hash % st->client.shards) : st->client.first;
+    st->shards[at] = shard_of(st, &message, &head);
     return OK;
 }
 
@@ -280,7 +315,7 @@ const struct step publish_raw_steps[] = {{"find", client_find, false},      {"en
 
 /* ---- receive ---- */
 
-enum { RECEIVE_LOOK = 2, RECEIVE_ASK = 4, RECEIVE_NEXT = 7, RECEIVE_ANSWER = 8, RECEIVE_WAIT = 9, TRIES_MAX = 100 };
+enum { RECEIVE_LOOK = 2, RECEIVE_ASK = 4, RECEIVE_NEXT = 7, RECEIVE_ANSWER = 8, RECEIVE_WAIT = 9, TRIES_MAX = 1000 };
 #define RECEIVE_HAS(member) FIELD_HAS(receive_in_fields, in, struct receive_in, member)
 
 static enum err receive_begin(struct script *s)
@@ -456,127 +491,6 @@ const struct step receive_steps[] = {{"find", client_find, false},        {"begi
                                      {"deliver", receive_deliver, false}, {"next", receive_next, false},
                                      {"answer", receive_answer, false},   {"wait", receive_wait, false},
                                      {"waited", receive_waited, false},   {0}};
-
-/* ---- ack, nack, extend ---- */
-
-enum { SETTLE_SEND = 2 };
-
-static enum err settle_begin(struct script *s)
-{
-    const struct settle_in *in = s->in;
-    struct client *st = s->state;
-    struct bytes *texts;
-    size_t len;
-    TRY(client_found(s));
-    TRY(field_strings(in->receipts, s->arena, &texts, &len));
-    if (len == 0 || len > LIMIT_BATCH) {
-        return reply_invalid(s->reply, "/receipts", "out_of_range", "1 to 1000 receipts");
-    }
-    st->ones = arena_zalloc(s->arena, len * sizeof *st->ones);
-    st->parts = arena_zalloc(s->arena, len * sizeof *st->parts);
-    st->results = arena_zalloc(s->arena, len);
-    st->ones_len = len;
-    for (size_t i = 0; i < len; i++) {
-        struct receipt receipt;
-        if (!receipt_parse(texts[i], &receipt)) {
-            return reply_invalid(s->reply, "/receipts", "not_a_receipt", "One of them was never given out");
-        }
-        st->ones[i] = (struct settle_one){
-            .gid = receipt.gid, .smallest = receipt.smallest, .id = receipt.id, .number = receipt.number};
-        st->parts[i] = receipt.partition;
-    }
-    return OK;
-}
-
-/* What goes to the shard at hand; one that is of no shard is gone. */
-static enum err settle_send(struct script *s, enum settle_verb verb, int64_t ms)
-{
-    const struct group_in *in = s->in;
-    struct client *st = s->state;
-    struct settle_ask ask = {.verb = (uint32_t)verb, .name_len = (uint32_t)in->group.len, .ms = ms, .priority = -1};
-    struct buf item = {0};
-    size_t head = sizeof ask + in->group.len;
-    for (; st->shard < st->shards && item.len <= head; st->shard += item.len <= head) {
-        item.len = 0;
-        buf_add(&item, &ask, sizeof ask);
-        buf_add_bytes(&item, in->group);
-        for (size_t i = 0; i < st->ones_len; i++) {
-            if (st->parts[i] == client_partition(s, st->shard)) {
-                buf_add(&item, &st->ones[i], sizeof st->ones[i]);
-            }
-        }
-    }
-    st->item = keep(s, &item);
-    if (st->item.len > head) {
-        script_join(s, KIND_QUEUE, QUEUE_DO_SETTLE, client_address(s, st->shard), st->item);
-    } else {
-        script_goto(s, SETTLE_SEND + 2);
-    }
-    return OK;
-}
-
-static enum err ack_send(struct script *s)
-{
-    return settle_send(s, SETTLE_ACK, 0);
-}
-
-static enum err nack_send(struct script *s)
-{
-    const struct settle_in *in = s->in;
-    return settle_send(s, SETTLE_NACK, in->delay_ms);
-}
-
-static enum err extend_send(struct script *s)
-{
-    const struct settle_in *in = s->in;
-    bool given = FIELD_HAS(extend_in_fields, in, struct settle_in, visibility_ms);
-    return settle_send(s, SETTLE_EXTEND, given ? in->visibility_ms : -1);
-}
-
-static enum err settle_sent(struct script *s)
-{
-    struct client *st = s->state;
-    size_t at = 0;
-    for (size_t i = 0; i < st->ones_len; i++) {
-        if (st->parts[i] != client_partition(s, st->shard)) {
-            continue;
-        }
-        if (at == s->answer.body.len) {
-            return ERR_INTERNAL;
-        }
-        st->results[i] = s->answer.body.ptr[at++];
-    }
-    if (++st->shard < st->shards) {
-        script_goto(s, SETTLE_SEND);
-    }
-    return OK;
-}
-
-static enum err settle_answer(struct script *s)
-{
-    const struct client *st = s->state;
-    struct buf *out = &s->reply->body;
-    s->reply->type = "application/json";
-    buf_add_lit(out, "{\"results\":[");
-    for (size_t i = 0; i < st->ones_len; i++) {
-        buf_add_str(out, i > 0 ? "," : "");
-        buf_add_str(out, st->results[i] == SETTLED_OK ? "\"ok\"" : "\"gone\"");
-    }
-    buf_add_lit(out, "]}");
-    return script_done(s);
-}
-
-#define SETTLE_STEPS(send)                                                                   \
-    {                                                                                        \
-        {"find", client_find, false}, {"begin", settle_begin, false}, {"send", send, false}, \
-            {"sent", settle_sent, false}, {"answer", settle_answer, false},                  \
-        {                                                                                    \
-            0                                                                                \
-        }                                                                                    \
-    }
-const struct step ack_steps[] = SETTLE_STEPS(ack_send);
-const struct step nack_steps[] = SETTLE_STEPS(nack_send);
-const struct step extend_steps[] = SETTLE_STEPS(extend_send);
 
 /* ---- what is due ---- */
 

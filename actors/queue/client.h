@@ -40,7 +40,7 @@ struct group_out {
 };
 struct message_in {
     struct fieldset set;
-    struct bytes body, key, headers, dedup_id;
+    struct bytes body, key, headers, destinations, dedup_id;
     int encoding;
     int64_t delay_ms, deliver_at, ttl_ms, priority;
 };
@@ -79,8 +79,13 @@ struct subscribe_in {
 };
 struct settle_in {
     struct fieldset set;
-    struct bytes topic, group, receipts;
+    struct bytes topic, group, receipts, acks;
     int64_t delay_ms, visibility_ms;
+};
+struct ack_one { /* and how the message goes on */
+    struct fieldset set;
+    struct bytes receipt, body, headers;
+    int encoding;
 };
 struct results_out {
     struct fieldset set;
@@ -118,9 +123,9 @@ struct list_topics {
 };
 extern const struct field topic_in_fields[], group_in_fields[], put_in_fields[], topic_out_fields[], group_out_fields[],
     message_in_fields[], publish_in_fields[], raw_in_fields[], ids_out_fields[], receive_in_fields[],
-    subscribe_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], nack_in_fields[],
-    extend_in_fields[], results_out_fields[], browse_in_fields[], message_id_fields[], dead_in_fields[],
-    redrive_in_fields[], seek_in_fields[], list_topics_fields[];
+    subscribe_in_fields[], message_out_fields[], messages_out_fields[], ack_in_fields[], ack_one_fields[],
+    nack_in_fields[], extend_in_fields[], results_out_fields[], browse_in_fields[], message_id_fields[],
+    dead_in_fields[], redrive_in_fields[], seek_in_fields[], list_topics_fields[];
 
 /* What a script keeps between its steps. */
 struct client {
@@ -137,10 +142,6 @@ struct client {
     struct dead_ask dead;
     struct group_ask ask;
     struct no_input none;
-    struct settle_one *ones; /* of all receipts */
-    uint8_t *results;
-    unsigned *parts; /* partition of each receipt */
-    size_t ones_len;
     int64_t count, left;
     struct topic_out out;
     uint64_t at; /* where a list goes on */
@@ -154,6 +155,13 @@ struct publish_state {
     unsigned *shards;    /* and where it goes */
     uint64_t *ids;
     unsigned shard; /* the one at hand */
+};
+struct settle_state {
+    struct client client;
+    struct receipt *receipts;
+    struct ack_one *acks;
+    uint8_t *results, *sent; /* of each receipt: enum settle_result; went in the last round */
+    size_t len, slips;       /* slips: of them, those that go on, and are not settled yet */
 };
 struct group_list {
     struct client client;

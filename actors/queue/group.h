@@ -13,7 +13,7 @@ struct group_state {
     uint64_t delivered, redelivered, acked, expired, dropped, died; /* ever */
     /* Taken and not finished: each of them is in one of these. */
     uint64_t in_flight, ready, parked, waiting;
-    uint64_t dead;
+    uint64_t dead, returned; /* dead letters; returned: those that came back (slip.h) */
     int64_t created_at, active_at, paused_until;
 };
 
@@ -51,8 +51,8 @@ struct queue {
     struct group *groups; /* those that were looked at */
     bool all;             /* that is all of them */
     bool changed, touched;
-    unsigned moves; /* messages moved or dropped in this turn */
-    unsigned deliveries, looked; /* receives of this turn */
+    unsigned moves;                 /* messages moved or dropped in this turn */
+    unsigned deliveries, looked;    /* receives of this turn */
     struct delivery_entry *entries; /* room for those of the delivery at hand */
     size_t entries_cap;
 };
@@ -96,6 +96,8 @@ enum err queue_erase(struct queue *queue, uint64_t number) MUST_USE;
 enum err queue_reclaim(struct queue *queue, uint64_t most) MUST_USE;
 /* The row of a message that is kept: the indexes that lead to it. */
 enum err queue_index(struct queue *queue, uint64_t number, const struct message *message) MUST_USE;
+/* The kept message with that key before that one; 0: there is none. */
+enum err queue_before_in_key(struct queue *queue, uint64_t key_hash, uint64_t number, uint64_t *out) MUST_USE;
 /* Is any message apart kept with that priority? */
 enum err queue_has_lane(struct queue *queue, uint32_t priority, bool *out) MUST_USE;
 
@@ -133,8 +135,7 @@ enum err group_dead(struct queue *queue, struct group *group, uint64_t number, s
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
 /* Puts it where it says; of its key nothing is said. */
-enum err group_pend(struct queue *queue, struct group *group, uint64_t number,
-                    const struct pending *pending) MUST_USE;
+enum err group_pend(struct queue *queue, struct group *group, uint64_t number, const struct pending *pending) MUST_USE;
 /* Takes it out of wherever it is pending; its key stays busy. */
 enum err group_unpend(struct queue *queue, struct group *group, uint64_t number,
                       const struct pending *pending) MUST_USE;

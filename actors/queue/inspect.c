@@ -247,7 +247,7 @@ static enum err add_group(struct script *s, uint64_t tid, uint32_t gid, const st
     OUT(depth, out->depth + (int64_t)(topic->available - g.passed + g.ready + g.parked));
     OUT(in_flight, out->in_flight + (int64_t)g.in_flight);
     OUT(waiting, out->waiting + (int64_t)g.waiting);
-    OUT(dead_letters, out->dead_letters + (int64_t)g.dead);
+    OUT(dead_letters, out->dead_letters + (int64_t)(g.dead + g.returned));
     OUT(delivered, out->delivered + (int64_t)g.delivered);
     OUT(redelivered, out->redelivered + (int64_t)g.redelivered);
     OUT(acked, out->acked + (int64_t)g.acked);
@@ -495,42 +495,58 @@ static enum err dead_begin(struct script *s)
     return begin_list(s, ((const struct dead_in *)s->in)->cursor);
 }
 
-static enum err add_dead(struct script *s, uint64_t tid, uint64_t number, const struct dead *dead)
+/* One that came back from its next topic is whole; of the others the message is kept. */
+static enum err add_dead(struct script *s, uint64_t tid, uint64_t number, struct bytes value)
 {
     struct client *st = s->state;
     struct queue_key key = message_key(tid, number);
     struct bytes row;
     struct message message;
-    TRY(rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row));
+    struct dead dead;
+    TRY(value.len >= sizeof dead ? OK : ERR_CORRUPT);
+    memcpy(&dead, value.ptr, sizeof dead);
+    row = bytes_of(value.ptr + sizeof dead, value.len - sizeof dead);
+    TRY(row.len > 0 ? OK : rows_get(shard_rows(s), TABLE_MESSAGE, key_of(&key), &row));
     TRY(message_read(row, &message));
     buf_add_str(&s->reply->body, st->count++ > 0 ? "," : "");
-    json_message(&s->reply->body, client_partition(s, st->shard), &message, dead);
+    json_message(&s->reply->body, client_partition(s, st->shard), &message, &dead);
     return OK;
+}
+
+/* A cursor among those that came back, which are shown behind the others. */
+#define RETURNED (1ULL << 63)
+
+static enum err dead_rows(struct script *s, uint64_t tid, uint32_t gid, size_t limit, bool returned, bool *out_ended)
+{
+    struct client *st = s->state;
+    *out_ended = false;
+    for (;;) {
+        struct queue_key key = group_key(tid, gid, returned ? ROW_RETURNED : ROW_DEAD);
+        const size_t prefix = key.len;
+        struct bytes found, value;
+        key_u64_add(&key, st->at & ~RETURNED);
+        enum err err = queue_ceil(shard_rows(s), TABLE_GROUP, &key, prefix, &found, &value);
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        st->at = key_read_u64(found.ptr + prefix) | (returned ? RETURNED : 0);
+        *out_ended = page_ends(s, limit, st->at);
+        if (*out_ended) {
+            return OK;
+        }
+        TRY(add_dead(s, tid, st->at++ & ~RETURNED, value));
+    }
 }
 
 static enum err dead_of_group(struct script *s, uint64_t tid, uint32_t gid, size_t limit, bool *out_ended)
 {
     struct client *st = s->state;
     *out_ended = false;
-    for (;;) {
-        struct queue_key key = group_key(tid, gid, ROW_DEAD);
-        const size_t prefix = key.len;
-        struct bytes found, value;
-        struct dead dead;
-        key_u64_add(&key, st->at);
-        enum err err = queue_ceil(shard_rows(s), TABLE_GROUP, &key, prefix, &found, &value);
-        if (err != OK) {
-            return err == ERR_NOT_FOUND ? OK : err;
-        }
-        TRY(value.len == sizeof dead ? OK : ERR_CORRUPT);
-        memcpy(&dead, value.ptr, sizeof dead);
-        st->at = key_read_u64(found.ptr + prefix);
-        *out_ended = page_ends(s, limit, st->at);
-        if (*out_ended) {
-            return OK;
-        }
-        TRY(add_dead(s, tid, st->at++, &dead));
+    if (st->at < RETURNED) {
+        TRY(dead_rows(s, tid, gid, limit, false, out_ended));
+        st->at = *out_ended ? st->at : RETURNED;
     }
+    return *out_ended ? OK : dead_rows(s, tid, gid, limit, true, out_ended);
 }
 
 static enum err dead_look(struct script *s)

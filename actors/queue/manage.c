@@ -1,13 +1,14 @@
 /* What is done with topics and groups as a whole: settings, dead letters, beginning anew. */
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 
 const struct field put_topic_fields[] = {FIELD_BLOB(1, put_topic, topic, LIMIT_BODY_BYTES), FIELDS_END};
 const struct field no_input_fields[] = {FIELDS_END};
 const struct field dead_ask_fields[] = {FIELD_STRING(1, dead_ask, group, 1, LIMIT_TOPIC_BYTES, 0),
-                                        FIELD_BLOB(2, dead_ask, numbers, LIMIT_BODY_BYTES),
+                                        FIELD_BLOB(2, dead_ask, ids, LIMIT_BODY_BYTES),
                                         FIELD_INT(3, dead_ask, verb, DEAD_REDRIVE, DEAD_PURGE, 0),
-                                        FIELD_INT(4, dead_ask, max, 1, LIMIT_RING_MOVES, 0), FIELDS_END};
+                                        FIELD_INT(4, dead_ask, max, 0, LIMIT_RING_MOVES, 0), FIELDS_END};
 const struct field dead_done_fields[] = {FIELD_INT(1, dead_done, count, 0, INT64_MAX, 0),
                                          FIELD_INT(2, dead_done, left, 0, INT64_MAX, 0), FIELDS_END};
 const struct field group_ask_fields[] = {FIELD_STRING(1, group_ask, group, 1, LIMIT_TOPIC_BYTES, 0),
@@ -36,8 +37,8 @@ enum err topic_index_users(struct rows *rows, const struct topic *topic, bool ad
                 continue;
             }
             struct bytes row = user_key(account, topic->name, &key);
-            enum err err = add ? rows_put(rows, TABLE_TOPIC_USER, row, BYTES_NONE)
-                               : rows_del(rows, TABLE_TOPIC_USER, row);
+            enum err err =
+                add ? rows_put(rows, TABLE_TOPIC_USER, row, BYTES_NONE) : rows_del(rows, TABLE_TOPIC_USER, row);
             TRY(!add && err == ERR_NOT_FOUND ? OK : err); /* in two of the lists */
         }
     }
@@ -117,7 +118,8 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
     return rows_put(turn->rows, TABLE_QUEUE_TIME, key_of(&sweep), BYTES_NONE);
 }
 
-/* ---- an account is erased: it is named nowhere any more. What it owned goes on, in the hands of administrators ---- */
+/* ---- an account is erased: it is named nowhere any more. What it owned goes on, in the hands of administrators ----
+ */
 
 static bool is_at(struct bytes ids, size_t n, struct id account)
 {
@@ -227,7 +229,7 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
         uint64_t number;
         enum err err = first_dead(queue, group, &number);
         if (err != OK) {
-            return err == ERR_NOT_FOUND ? OK : err;
+            return err == ERR_NOT_FOUND ? slip_all_returned(queue, group, in, out) : err;
         }
         TRY(settle_this(queue, group, in, number));
     }
@@ -236,14 +238,18 @@ static enum err all_dead(struct queue *queue, struct group *group, const struct 
 
 static enum err named_dead(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *out)
 {
-    for (size_t at = 0; at + sizeof(uint64_t) <= in->numbers.len; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at + sizeof(uint64_t) <= in->ids.len; at += sizeof(uint64_t)) {
         uint64_t id, number;
         struct dead dead;
-        memcpy(&id, in->numbers.ptr + at, sizeof id);
+        memcpy(&id, in->ids.ptr + at, sizeof id);
         TRY(queue_number_of(queue->rows, queue->tid, id, &number));
         enum err err = group_dead(queue, group, number, &dead);
+        if (err == OK) {
+            TRY(settle_this(queue, group, in, number));
+        } else if (err == ERR_NOT_FOUND) {
+            err = slip_settle_returned(queue, group, in, number);
+        }
         TRY(err == ERR_NOT_FOUND ? OK : err);
-        TRY(err == OK ? settle_this(queue, group, in, number) : OK);
         *out += err == OK;
     }
     return OK;
@@ -261,9 +267,9 @@ enum err dead_reduce(struct turn *turn, const void *raw, struct reply *reply)
         return ERR_FORBIDDEN;
     }
     TRY(queue_group_named(&queue, in->group, &group));
-    TRY(in->numbers.len > 0 ? named_dead(&queue, group, in, &count) : all_dead(&queue, group, in, &count));
+    TRY(in->ids.len > 0 ? named_dead(&queue, group, in, &count) : all_dead(&queue, group, in, &count));
     FIELD_SET(dead_done_fields, &done, struct dead_done, count, count);
-    FIELD_SET(dead_done_fields, &done, struct dead_done, left, (int64_t)group->state.dead);
+    FIELD_SET(dead_done_fields, &done, struct dead_done, left, (int64_t)(group->state.dead + group->state.returned));
     reply_struct(reply, dead_done_fields, &done);
     return queue_save(&queue);
 }

@@ -534,6 +534,8 @@ static enum err mend_numbers(struct mend *mend)
     int64_t paused_until = state->paused_until;
     state->in_flight = mend->flying.len / sizeof(uint64_t);
     TRY(walk_count(mend->rows, TABLE_GROUP, group_key(mend->queue->tid, mend->group->gid, ROW_DEAD), &state->dead));
+    TRY(walk_count(mend->rows, TABLE_GROUP, group_key(mend->queue->tid, mend->group->gid, ROW_RETURNED),
+                   &state->returned));
     state->paused_until = 0;
     TRY(queue_resume_at(mend->queue, mend->group, paused_until));
     next_is_behind(mend->queue, state->cursor - 1);

@@ -94,7 +94,7 @@ static double oldest(const struct row *row, int64_t now_ms)
     }
 NUMBER(in_flight, row->g.in_flight)
 NUMBER(waiting, row->g.waiting)
-NUMBER(dead, row->g.dead)
+NUMBER(dead, row->g.dead + row->g.returned)
 NUMBER(delivered, row->g.delivered)
 NUMBER(redelivered, row->g.redelivered)
 NUMBER(acked, row->g.acked)

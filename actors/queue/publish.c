@@ -1,6 +1,7 @@
 /* DO_PUBLISH: messages of many publishers, each request all or nothing. */
 #include "actors/join.h"
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 
 /* ---- deduplication ---- */
@@ -197,7 +198,8 @@ static int64_t between(int64_t low, int64_t value, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-static enum err publish_new(struct queue *queue, const struct publish_head *head, struct bytes row, uint64_t *out_id)
+static enum err publish_new(struct queue *queue, const struct caller *caller, const struct publish_head *head,
+                            struct bytes row, uint64_t *out_id)
 {
     int64_t now = queue->turn->now_ms;
     int64_t at = now + between(0, head->delay_ms, LIMIT_DELAY_MS);
@@ -206,6 +208,9 @@ static enum err publish_new(struct queue *queue, const struct publish_head *head
     TRY(message_read(row, &message));
     message.id = 0;
     message.published_at = now;
+    if (message.destinations.len > 0) {
+        message.destinations = slip_sign(message.destinations, caller, queue->turn->arena);
+    }
     message.available_at = at;
     message.expires_at = message.expires_at > 0 ? at + between(0, message.expires_at, LIMIT_RETENTION_MS) : 0;
     queue->state.published++;
@@ -217,7 +222,8 @@ static enum err publish_new(struct queue *queue, const struct publish_head *head
     return put_delayed(queue, &message);
 }
 
-static enum err publish_one(struct queue *queue, const struct publish_head *head, struct bytes row, uint64_t *out_id)
+static enum err publish_one(struct queue *queue, const struct caller *caller, const struct publish_head *head,
+                            struct bytes row, uint64_t *out_id)
 {
     TRY(find_duplicate(queue, head, out_id));
     if (*out_id != 0) {
@@ -225,7 +231,7 @@ static enum err publish_one(struct queue *queue, const struct publish_head *head
         queue->changed = true;
         return OK;
     }
-    TRY(publish_new(queue, head, row, out_id));
+    TRY(publish_new(queue, caller, head, row, out_id));
     return dedups(queue, head) ? keep_dedup(queue, head, *out_id) : OK;
 }
 
@@ -258,7 +264,7 @@ static enum err publish(struct queue *queue, const struct caller *caller, struct
     TRY(make_room(queue, need->count));
     while (publish_next(&rest, &head, &row)) {
         uint64_t id = 0;
-        TRY(publish_one(queue, &head, row, &id));
+        TRY(publish_one(queue, caller, &head, row, &id));
         add_run(&run, id, out);
     }
     if (run.count > 0) {

@@ -74,7 +74,7 @@ static const char *const encodings[] = {"utf8", "base64", NULL};
         FIELD_STRING(10, message_in, dedup_id, 1, LIMIT_DEDUP_ID_BYTES, FIELD_IN_BYTES | from)
 const struct field message_in_fields[] = {MESSAGE_FIELDS(FIELD_REQUIRED, 0),
                                           FIELD_MAP(4, message_in, headers, LIMIT_MESSAGE_HEADERS, FIELD_TEXT),
-                                          FIELDS_END};
+                                          FIELD_STRINGS(5, message_in, destinations, 0), FIELDS_END};
 const struct field publish_in_fields[] = {
     FIELD_STRING(1, publish_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),
     FIELD_OBJECTS(2, publish_in, messages, message_in_fields, struct message_in, 1, LIMIT_BATCH, FIELD_REQUIRED),
@@ -117,11 +117,16 @@ const struct field message_out_fields[] = {FIELD_STRING(1, message_out, id, 0, 0
 const struct field messages_out_fields[] = {
     FIELD_OBJECTS(1, messages_out, messages, message_out_fields, struct message_out, 0, LIMIT_RECEIVE, 0), FIELDS_END};
 
-#define SETTLE_FIELDS                                                        \
-    FIELD_STRING(1, settle_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY),     \
-        FIELD_STRING(2, settle_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY), \
-        FIELD_STRINGS(3, settle_in, receipts, FIELD_REQUIRED)
-const struct field ack_in_fields[] = {SETTLE_FIELDS, FIELDS_END};
+const struct field ack_one_fields[] = {
+    FIELD_STRING(1, ack_one, receipt, 1, 128, FIELD_REQUIRED | FIELD_IN_BYTES),
+    FIELD_STRING(2, ack_one, body, 0, LIMIT_MESSAGE_BYTES / 3 * 4 + 4, FIELD_IN_BYTES | FIELD_TEXT),
+    FIELD_ENUM(3, ack_one, encoding, encodings, 0), FIELD_MAP(4, ack_one, headers, LIMIT_MESSAGE_HEADERS, FIELD_TEXT),
+    FIELDS_END};
+#define SETTLE_FIELDS                                                    \
+    FIELD_STRING(1, settle_in, topic, 1, LIMIT_TOPIC_BYTES, NAME_QUERY), \
+        FIELD_STRING(2, settle_in, group, 1, LIMIT_TOPIC_BYTES, NAME_QUERY), FIELD_STRINGS(3, settle_in, receipts, 0)
+const struct field ack_in_fields[] = {
+    SETTLE_FIELDS, FIELD_OBJECTS(6, settle_in, acks, ack_one_fields, struct ack_one, 1, LIMIT_BATCH, 0), FIELDS_END};
 const struct field nack_in_fields[] = {SETTLE_FIELDS, FIELD_INT(4, settle_in, delay_ms, 0, LIMIT_DELAY_MS, 0),
                                        FIELDS_END};
 const struct field extend_in_fields[] = {SETTLE_FIELDS,
@@ -196,12 +201,14 @@ static const struct op ops[] = {
      "Take messages; waits for some if there are none", IN(receive_in_fields, receive_in), STATE,
      .out = messages_out_fields, .steps = receive_steps},
     {QUEUE_ACK, OP_SCRIPT, 0, ROLE_USER, 200, "ack", METHOD_POST, GROUP "/ack", "Messages are done with",
-     IN(ack_in_fields, settle_in), STATE, .out = results_out_fields, .steps = ack_steps},
+     IN(ack_in_fields, settle_in), .state_size = sizeof(struct settle_state), .out = results_out_fields,
+     .steps = ack_steps},
     {QUEUE_NACK, OP_SCRIPT, 0, ROLE_USER, 200, "nack", METHOD_POST, GROUP "/nack", "Messages are to be delivered again",
-     IN(nack_in_fields, settle_in), STATE, .out = results_out_fields, .steps = nack_steps},
+     IN(nack_in_fields, settle_in), .state_size = sizeof(struct settle_state), .out = results_out_fields,
+     .steps = nack_steps},
     {QUEUE_EXTEND, OP_SCRIPT, 0, ROLE_USER, 200, "extend", METHOD_POST, GROUP "/extend",
-     "Messages are kept for longer before they are delivered again", IN(extend_in_fields, settle_in), STATE,
-     .out = results_out_fields, .steps = extend_steps},
+     "Messages are kept for longer before they are delivered again", IN(extend_in_fields, settle_in),
+     .state_size = sizeof(struct settle_state), .out = results_out_fields, .steps = extend_steps},
     {QUEUE_DEAD, OP_SCRIPT, 0, ROLE_USER, 200, "dead_letters", METHOD_GET, GROUP "/dead-letters", "Dead letters",
      IN(dead_in_fields, dead_in), STATE, .out = message_out_fields, .steps = dead_steps},
     {QUEUE_REDRIVE, OP_SCRIPT, 0, ROLE_USER, 200, "redrive", METHOD_POST, GROUP "/dead-letters/redrive",

@@ -64,10 +64,13 @@ struct settle_ask {
     int64_t priority; /* nack, bury: a new one; -1: as it was */
 };
 struct settle_one {
-    uint32_t gid, reserved;
+    uint32_t gid, target;         /* partition of where the message goes next; 0: it is not said */
+    uint32_t image_len, reserved; /* behind this: the message as it goes there (slip.h) */
     uint64_t smallest, id, number;
 };
-enum settle_result { SETTLED_GONE, SETTLED_OK };
+enum settle_result { SETTLED_GONE, SETTLED_OK, SETTLED_SLIP /* it has destinations: where they are must be said */ };
+/* The first of them, with its image; false at the end, or when it is not whole. */
+bool settle_next(struct bytes *rest, struct settle_one *out, struct bytes *out_image) MUST_USE;
 
 enum err publish_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);
@@ -96,7 +99,7 @@ enum err delete_topic_reduce(struct turn *turn, const void *in, struct reply *re
 enum dead_verb { DEAD_REDRIVE, DEAD_PURGE };
 struct dead_ask {
     struct fieldset set;
-    struct bytes group, numbers;
+    struct bytes group, ids;
     int64_t verb, max;
 };
 struct dead_done {

@@ -79,7 +79,8 @@ struct world {
     size_t deleted_len;
     struct buf touched;
     uint64_t results[ERR_COUNT];
-    uint64_t seen_delivered, seen_parked, seen_expired, seen_dead, seen_dropped, seen_gone, seen_settled, seen_duplicates;
+    uint64_t seen_delivered, seen_parked, seen_expired, seen_dead, seen_dropped, seen_gone, seen_settled,
+        seen_duplicates;
 };
 
 static const char *const topic_names_of[TOPICS] = {"a", "b.wide", "c", "work"};
@@ -480,7 +481,8 @@ static void m_finish(struct m_topic *topic, struct m_group *group, struct m_plac
 static struct m_group *m_new_group(struct m_topic *topic, int g, uint64_t start, int64_t now)
 {
     struct m_group *group = &topic->groups[g];
-    *group = (struct m_group){.is = true, .gid = ++topic->next_gid, .start = start, .created_at = now, .active_at = now};
+    *group =
+        (struct m_group){.is = true, .gid = ++topic->next_gid, .start = start, .created_at = now, .active_at = now};
     return group;
 }
 
@@ -1481,9 +1483,7 @@ static void step_delete(struct world *world, int t)
     enum err err = run(world, QUEUE_DO_DELETE, t, caller, &none, &reply);
     if (world->modelled) {
         struct m_topic *topic = &world->topics[t];
-        assert_int_equal(err, !topic->is                               ? ERR_NOT_FOUND
-                              : !m_allows(topic, caller, USE_MANAGE) ? ERR_FORBIDDEN
-                                                                       : OK);
+        assert_int_equal(err, !topic->is ? ERR_NOT_FOUND : !m_allows(topic, caller, USE_MANAGE) ? ERR_FORBIDDEN : OK);
         topic->is = err == OK ? false : topic->is;
     }
     if (err == OK && was && world->deleted_len < ARRAY_LEN(world->deleted)) {
@@ -1515,8 +1515,8 @@ static enum err m_group_op(struct world *world, struct m_topic *topic, int g, co
         for (size_t i = topic->messages_len; i-- > 0;) {
             start = topic->messages[i].available_at >= ask->at ? topic->messages[i].number : start;
         }
-        if (!topic->retain_acked || (topic->messages_len > 0 && start != topic->messages[0].number &&
-                                     start < topic->holes)) {
+        if (!topic->retain_acked ||
+            (topic->messages_len > 0 && start != topic->messages[0].number && start < topic->holes)) {
             return ERR_CONFLICT;
         }
         break;
@@ -1530,8 +1530,8 @@ static void step_group(struct world *world, int t)
     struct group_ask ask = {0};
     struct reply reply = {0};
     int caller = some_caller(world), g = (int)below(&world->random, GROUPS);
-    static const uint8_t verbs[] = {GROUP_DELETE, GROUP_SEEK_START, GROUP_SEEK_END, GROUP_SEEK_TIME, GROUP_SEEK_TIME,
-                                    GROUP_PAUSE,  GROUP_PAUSE};
+    static const uint8_t verbs[] = {GROUP_DELETE,    GROUP_SEEK_START, GROUP_SEEK_END, GROUP_SEEK_TIME,
+                                    GROUP_SEEK_TIME, GROUP_PAUSE,      GROUP_PAUSE};
     FIELD_SET(group_ask_fields, &ask, struct group_ask, group, bytes_str(group_names_of[g]));
     FIELD_SET(group_ask_fields, &ask, struct group_ask, verb, verbs[below(&world->random, ARRAY_LEN(verbs))]);
     FIELD_SET(group_ask_fields, &ask, struct group_ask, at,
@@ -1587,14 +1587,14 @@ static int64_t m_dead(struct m_topic *topic, struct m_group *group, const struct
 {
     struct m_place *place;
     int64_t count = 0;
-    for (size_t i = 0; i < ask->numbers.len / sizeof *ids; i++) {
+    for (size_t i = 0; i < ask->ids.len / sizeof *ids; i++) {
         place = m_dead_with_id(topic, group, ids[i]);
         if (place != NULL) {
             m_settle_dead(topic, group, (enum dead_verb)ask->verb, place);
             count++;
         }
     }
-    while (ask->numbers.len == 0 && count < ask->max && (place = m_oldest_dead(group)) != NULL) {
+    while (ask->ids.len == 0 && count < ask->max && (place = m_oldest_dead(group)) != NULL) {
         m_settle_dead(topic, group, (enum dead_verb)ask->verb, place);
         count++;
     }
@@ -1633,7 +1633,7 @@ static void step_dead(struct world *world, int t)
             size_t at = topic->messages_len > 0 ? below(&world->random, topic->messages_len) : 0;
             ids[i] = at < topic->messages_len ? topic->messages[at].id : below(&world->random, 200);
         }
-        FIELD_SET(dead_ask_fields, &ask, struct dead_ask, numbers, bytes_of(ids, len * sizeof *ids));
+        FIELD_SET(dead_ask_fields, &ask, struct dead_ask, ids, bytes_of(ids, len * sizeof *ids));
     }
     enum err err = run(world, QUEUE_DO_DEAD, t, caller, &ask, &reply);
     if (world->modelled) {
@@ -2236,7 +2236,8 @@ static void test_priorities_are_limited(void **state)
                      ERR_LIMIT_REACHED);
     struct publish_head delayed = {.delay_ms = 50};
     assert_int_equal(publish_many(world, RICH, LIMIT_PRIORITIES - 2, delayed, usual, own_priority), OK);
-    assert_int_equal(publish_many(world, RICH, LIMIT_PRIORITIES - 2, (struct publish_head){0}, usual, own_priority), OK);
+    assert_int_equal(publish_many(world, RICH, LIMIT_PRIORITIES - 2, (struct publish_head){0}, usual, own_priority),
+                     OK);
     urgent.priority = 3;
     assert_int_equal(publish_many(world, RICH, 1, (struct publish_head){0}, urgent, NULL), ERR_LIMIT_REACHED);
     assert_int_equal(publish_many(world, RICH, 1, delayed, usual, NULL), OK); /* its lane would be one more */

@@ -139,8 +139,8 @@ static enum err next_candidate(struct pick *pick, struct candidate *out)
     TRY(look_at_ready(pick, out));
     TRY(look_at_lanes(pick, out));
     /* What stands in its place has the usual priority, and is at the cursor or behind it. */
-    bool before = out->priority < PRIORITY_USUAL ||
-                  (out->priority == PRIORITY_USUAL && out->number < pick->group->state.cursor);
+    bool before =
+        out->priority < PRIORITY_USUAL || (out->priority == PRIORITY_USUAL && out->number < pick->group->state.cursor);
     return out->source != SOURCE_NONE && before ? OK : look_at_places(pick, out);
 }
 

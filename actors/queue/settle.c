@@ -1,7 +1,22 @@
 /* DO_SETTLE: acknowledgements, refusals and longer leases. */
 #include "actors/join.h"
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
+
+bool settle_next(struct bytes *rest, struct settle_one *out, struct bytes *out_image)
+{
+    if (rest->len < sizeof *out) {
+        return false;
+    }
+    memcpy(out, rest->ptr, sizeof *out);
+    if (out->image_len > rest->len - sizeof *out) {
+        return false;
+    }
+    *out_image = bytes_of(rest->ptr + sizeof *out, out->image_len);
+    *rest = bytes_of(out_image->ptr + out_image->len, rest->len - sizeof *out - out_image->len);
+    return true;
+}
 
 /* The delivery that receipts are looked up in: those that follow each other mostly name the same one. */
 struct open_delivery {
@@ -73,7 +88,8 @@ static enum err settle_entry(struct queue *queue, struct group *group, const str
 
 /* A lease that is over counts until the message is taken back: nobody else has it yet. */
 static enum err settle_one(struct queue *queue, const struct settle_ask *ask, struct bytes name,
-                           const struct settle_one *one, struct open_delivery *open, enum settle_result *out)
+                           const struct settle_one *one, struct bytes image, struct open_delivery *open,
+                           enum settle_result *out)
 {
     struct group *group;
     *out = SETTLED_GONE;
@@ -89,6 +105,14 @@ static enum err settle_one(struct queue *queue, const struct settle_ask *ask, st
     struct delivery_entry *entry = find_entry(&open->delivery, one->number);
     if (entry == NULL) {
         return OK;
+    }
+    if (ask->verb == SETTLE_ACK && queue->state.slips > 0) {
+        bool waits;
+        TRY(slip_go_on(queue, group, one, image, &waits));
+        if (waits) {
+            *out = SETTLED_SLIP;
+            return OK;
+        }
     }
     *out = SETTLED_OK;
     open->changed = true;
@@ -108,11 +132,11 @@ static enum err settle(struct queue *queue, const struct caller *caller, struct 
     }
     struct bytes name = bytes_of(item.ptr + sizeof ask, ask.name_len);
     struct bytes rest = bytes_of(name.ptr + name.len, item.len - sizeof ask - name.len);
-    for (; rest.len > 0; rest = bytes_of(rest.ptr + sizeof(struct settle_one), rest.len - sizeof(struct settle_one))) {
-        struct settle_one one;
+    struct settle_one one;
+    struct bytes image;
+    while (settle_next(&rest, &one, &image)) {
         enum settle_result settled;
-        memcpy(&one, rest.ptr, sizeof one);
-        TRY(settle_one(queue, &ask, name, &one, &open, &settled));
+        TRY(settle_one(queue, &ask, name, &one, image, &open, &settled));
         buf_add_char(out, (char)settled);
     }
     return close_delivery(queue, &open);
@@ -125,9 +149,15 @@ static bool is_whole(struct bytes item)
         return false;
     }
     memcpy(&ask, item.ptr, sizeof ask);
-    return ask.verb >= SETTLE_ACK && ask.verb <= SETTLE_BURY && ask.name_len <= item.len - sizeof ask && ask.ms >= -1 &&
-           ask.ms <= LIMIT_DELAY_MS && ask.priority <= UINT32_MAX &&
-           (item.len - sizeof ask - ask.name_len) % sizeof(struct settle_one) == 0;
+    if (ask.verb < SETTLE_ACK || ask.verb > SETTLE_BURY || ask.name_len > item.len - sizeof ask || ask.ms < -1 ||
+        ask.ms > LIMIT_DELAY_MS || ask.priority > UINT32_MAX) {
+        return false;
+    }
+    struct settle_one one;
+    struct bytes image, rest = bytes_of(item.ptr + sizeof ask + ask.name_len, item.len - sizeof ask - ask.name_len);
+    while (settle_next(&rest, &one, &image)) {
+    }
+    return rest.len == 0;
 }
 
 enum err settle_reduce(struct turn *turn, const void *raw, struct reply *reply)

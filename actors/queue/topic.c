@@ -94,7 +94,9 @@ void key_u64_add(struct queue_key *key, uint64_t value)
 void key_bytes_add(struct queue_key *key, struct bytes bytes)
 {
     CHECK(key->len + bytes.len <= sizeof key->b);
-    memcpy(key->b + key->len, bytes.ptr, bytes.len);
+    if (bytes.len > 0) {
+        memcpy(key->b + key->len, bytes.ptr, bytes.len);
+    }
     key->len += bytes.len;
 }
 

@@ -43,10 +43,10 @@ struct topic_state {
     uint64_t available; /* messages that became available, ever */
     uint64_t retained, delayed, bytes;
     uint64_t apart, lanes; /* kept messages with MESSAGE_APART, and how many priorities they have */
-    uint64_t published, duplicates, expired, dropped;
-    uint64_t holes;     /* messages with smaller numbers were erased out of their turn; 0: none */
-    int64_t retain_at;  /* when the oldest is looked at; 0: nothing is kept */
-    int64_t dedup_at;   /* when the oldest dedup_id is looked at; 0: there is none */
+    uint64_t published, duplicates, slips, dropped; /* ever; slips: those with destinations */
+    uint64_t holes;    /* messages with smaller numbers were erased out of their turn; 0: none */
+    int64_t retain_at; /* when the oldest is looked at; 0: nothing is kept */
+    int64_t dedup_at;  /* when the oldest dedup_id is looked at; 0: there is none */
     uint64_t dedups;
     uint32_t groups, next_gid;
 };
@@ -69,7 +69,9 @@ enum queue_row { /* in TABLE_QUEUE, behind the tid */
 };
 enum group_row { /* in TABLE_GROUP, behind tid and gid */
                  ROW_GROUP = 'a',
-                 ROW_DEAD = 'd',     /* number */
+                 ROW_DEAD = 'd', /* number */
+                 ROW_RETURNED =
+                     'e', /* number of what it was: a dead letter that came back from its next topic, itself (slip.h) */
                  ROW_HOLD = 'h',     /* key hash -> number of the message that later ones wait for */
                  ROW_LANE_AT = 'l',  /* priority -> number of the last one taken from there */
                  ROW_PENDING = 'p',  /* number */

@@ -1,11 +1,12 @@
-/* From JSON bodies, query strings and headers to structs. */
+/* From JSON bodies, query strings and headers to structs. JSON is parsed by libjansson, whose tree is walked. */
+#include <jansson.h>
 #include <stdio.h>
 
 #include "node/base/text.h"
 #include "node/base/when.h"
 #include "node/codec/field.h"
 #include "node/codec/field_map.h"
-#include "node/codec/json_read.h"
+#include "node/limits.h"
 
 enum { POINTER_BYTES = 256, NAME_SHOWN = 100 };
 
@@ -22,7 +23,6 @@ struct decoder {
     struct field_errors *errors;
     const struct place *place; /* NULL: the body itself */
     const char *header;        /* whose value it is, as clients write it; NULL: no header */
-    struct json_reader json;
 };
 
 static void *member(void *out, const struct field *field)
@@ -35,6 +35,12 @@ static void *member(void *out, const struct field *field)
 static void add_error(struct decoder *d, const char *pointer, const char *code, const char *detail)
 {
     field_errors_add(d->errors, d->errors_arena, pointer, code, detail);
+}
+
+/* A body may have very many faults; rows for which there is no room are not even written. */
+static bool is_full(const struct decoder *d)
+{
+    return d->errors->len == FIELD_ERRORS_MAX;
 }
 
 static void write_place(const struct place *place, char out[POINTER_BYTES])
@@ -55,16 +61,20 @@ static void write_place(const struct place *place, char out[POINTER_BYTES])
 static void complain_here(struct decoder *d, const char *code, const char *detail)
 {
     char pointer[POINTER_BYTES];
-    write_place(d->place, pointer);
-    add_error(d, pointer, code, detail);
+    if (!is_full(d)) {
+        write_place(d->place, pointer);
+        add_error(d, pointer, code, detail);
+    }
 }
 
 static void complain(struct decoder *d, const struct field *field, const char *code, const char *detail)
 {
     struct place place = {d->place, field->name, 0};
     char pointer[POINTER_BYTES];
-    write_place(&place, pointer);
-    add_error(d, d->header != NULL ? d->header : pointer, code, detail);
+    if (!is_full(d)) {
+        write_place(&place, pointer);
+        add_error(d, d->header != NULL ? d->header : pointer, code, detail);
+    }
 }
 
 static void wrong_type(struct decoder *d, const struct field *field)
@@ -76,8 +86,8 @@ static void wrong_type(struct decoder *d, const struct field *field)
 static void complain_named(struct decoder *d, const char *prefix, struct bytes name, const char *code,
                            const char *detail)
 {
-    if (d->errors->len == FIELD_ERRORS_MAX) {
-        return; /* it would be thrown away, and a body may have very many of them */
+    if (is_full(d)) {
+        return;
     }
     char place[POINTER_BYTES];
     struct buf pointer = {0};
@@ -192,29 +202,31 @@ static const struct field *find_next(const struct field *fields, const struct fi
 
 /* ---- JSON ---- */
 
-static bool decode_value(struct decoder *d, const struct field *field, struct read_value value, void *to);
+static struct bytes text_of(const json_t *json)
+{
+    return bytes_of(json_string_value(json), json_string_length(json));
+}
 
-static void decode_object(struct decoder *d, const struct field *fields, void *out)
+static struct bytes name_at(void *at)
+{
+    return bytes_of(json_object_iter_key(at), json_object_iter_key_len(at));
+}
+
+static bool decode_value(struct decoder *d, const struct field *field, json_t *json, void *to);
+
+static void decode_object(struct decoder *d, const struct field *fields, json_t *json, void *out)
 {
     struct fieldset *set = out;
     const struct field *guess = fields;
-    uint64_t seen = 0;
-    bool first = true;
-    for (struct bytes name; json_read_member(&d->json, &first, &name);) {
-        const struct field *field = find_next(fields, guess, name);
+    for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
+        json_t *value = json_object_iter_value(at);
+        const struct field *field = find_next(fields, guess, name_at(at));
         if (field == NULL) {
-            unknown(d, name, "/");
-            json_read_skip(&d->json, json_read_value(&d->json));
+            unknown(d, name_at(at), "/");
             continue;
         }
         uint64_t bit = field_bit((size_t)(field - fields));
-        if ((seen & bit) != 0) {
-            json_read_refuse(&d->json, "the name is given twice");
-            return;
-        }
-        seen |= bit;
-        struct read_value value = json_read_value(&d->json);
-        if (value.type == READ_NULL && (field->flags & FIELD_NULLABLE) != 0) {
+        if (json_is_null(value) && (field->flags & FIELD_NULLABLE) != 0) {
             set->null |= bit;
         } else if (decode_value(d, field, value, member(out, field))) {
             set->has |= bit;
@@ -223,35 +235,31 @@ static void decode_object(struct decoder *d, const struct field *fields, void *o
     }
 }
 
-static bool decode_sub(struct decoder *d, const struct field *field, void *to)
+static bool decode_sub(struct decoder *d, const struct field *field, json_t *json, void *to)
 {
     struct place place = {d->place, field->name, 0};
     size_t errors = d->errors->len;
     d->place = &place;
-    decode_object(d, field->sub, to);
+    decode_object(d, field->sub, json, to);
     d->place = place.outer;
     return d->errors->len == errors;
 }
 
-static bool decode_map(struct decoder *d, const struct field *field, struct bytes *out)
+static bool decode_map(struct decoder *d, const struct field *field, json_t *json, struct bytes *out)
 {
     struct place place = {d->place, field->name, 0};
     struct field_map_draft draft = {0};
     size_t errors = d->errors->len;
-    bool first = true;
     d->place = &place;
-    for (struct bytes key; json_read_member(&d->json, &first, &key);) {
-        struct read_value value = json_read_value(&d->json);
-        if (value.type != READ_TEXT) {
-            complain_named(d, "/", key, "wrong_type", "The value must be a text");
-            json_read_skip(&d->json, value);
+    for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
+        const json_t *value = json_object_iter_value(at);
+        if (!json_is_string(value)) {
+            complain_named(d, "/", name_at(at), "wrong_type", "The value must be a text");
             continue;
         }
-        enum map_fault fault = field_map_add(&draft, field, key, value.text);
-        if (fault == MAP_REPEATED) {
-            json_read_refuse(&d->json, "the name is given twice");
-        } else if (fault != MAP_GOOD) {
-            complain_named(d, "/", key, field_map_fault_code(fault), field_map_fault_detail(fault));
+        enum map_fault fault = field_map_add(&draft, field, name_at(at), text_of(value));
+        if (fault != MAP_GOOD) {
+            complain_named(d, "/", name_at(at), field_map_fault_code(fault), field_map_fault_detail(fault));
         }
     }
     d->place = place.outer;
@@ -260,50 +268,44 @@ static bool decode_map(struct decoder *d, const struct field *field, struct byte
 }
 
 /* One item: decoded into a struct that the next one overwrites, and packed. */
-static void decode_item(struct decoder *d, const struct field *field, struct buf *packed)
+static void decode_item(struct decoder *d, const struct field *field, json_t *json, struct buf *packed)
 {
-    struct read_value value = json_read_value(&d->json);
-    if (value.type != READ_OBJECT) {
+    if (!json_is_object(json)) {
         complain_here(d, "wrong_type", "The item must be an object");
-        json_read_skip(&d->json, value);
         return;
     }
     size_t errors = d->errors->len;
     arena_reset(d->arena);
     void *item = arena_zalloc(d->arena, field->sub_size);
-    decode_object(d, field->sub, item);
+    decode_object(d, field->sub, json, item);
     for (size_t i = 0; d->errors->len == errors && field->sub[i].name != NULL; i++) {
         bool has = (((struct fieldset *)item)->has & field_bit(i)) != 0;
         if ((field->sub[i].flags & FIELD_REQUIRED) != 0 && !has) {
             complain(d, &field->sub[i], "required", "This field is required");
         }
     }
-    if (d->errors->len == 0 && d->json.why == NULL) {
+    if (d->errors->len == 0) {
         field_objects_add(packed, field->sub, item);
     }
 }
 
-static bool decode_objects(struct decoder *d, const struct field *field, struct bytes *out)
+static bool decode_objects(struct decoder *d, const struct field *field, json_t *json, struct bytes *out)
 {
     struct place list = {d->place, field->name, 0}, item = {&list, NULL, 0};
     struct arena *outer = d->arena, scratch = {0};
     struct buf packed = {0};
     size_t errors = d->errors->len;
-    bool first = true;
+    uint64_t items = json_array_size(json);
     d->arena = &scratch;
     d->place = &item;
-    for (; json_read_item(&d->json, &first); item.item++) {
-        if (item.item < (uint64_t)field->max) {
-            decode_item(d, field, &packed);
-        } else {
-            json_read_skip(&d->json, json_read_value(&d->json));
-        }
+    for (; item.item < items && item.item < (uint64_t)field->max; item.item++) {
+        decode_item(d, field, json_array_get(json, item.item), &packed);
     }
     d->arena = outer;
     d->place = list.outer;
-    if (item.item < (uint64_t)field->min) {
+    if (items < (uint64_t)field->min) {
         complain(d, field, "too_few", "There are too few items");
-    } else if (item.item > (uint64_t)field->max) {
+    } else if (items > (uint64_t)field->max) {
         complain(d, field, "too_many", "There are too many items");
     }
     *out = arena_copy(outer, buf_bytes(&packed));
@@ -313,100 +315,95 @@ static bool decode_objects(struct decoder *d, const struct field *field, struct 
 }
 
 /* As packed msgpack. */
-static bool decode_strings(struct decoder *d, const struct field *field, struct bytes *out)
+static bool decode_strings(struct decoder *d, const struct field *field, json_t *json, struct bytes *out)
 {
     struct buf texts = {0};
-    uint32_t count = 0;
-    size_t errors = d->errors->len;
-    bool first = true;
-    while (json_read_item(&d->json, &first)) {
-        struct read_value value = json_read_value(&d->json);
-        if (value.type != READ_TEXT) {
+    size_t errors = d->errors->len, count = json_array_size(json);
+    field_strings_begin(&texts, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *text = json_array_get(json, i);
+        if (json_is_string(text)) {
+            field_strings_add(&texts, text_of(text));
+        } else {
             wrong_type(d, field);
-            json_read_skip(&d->json, value);
-            continue;
         }
-        field_strings_add(&texts, value.text);
-        count++;
     }
-    struct buf all = {0};
-    field_strings_begin(&all, count);
-    buf_add_bytes(&all, buf_bytes(&texts));
-    *out = arena_copy(d->arena, buf_bytes(&all));
-    buf_free(&all);
+    *out = arena_copy(d->arena, buf_bytes(&texts));
     buf_free(&texts);
     return d->errors->len == errors;
 }
 
-static bool decode_value(struct decoder *d, const struct field *field, struct read_value value, void *to)
+static bool decode_value(struct decoder *d, const struct field *field, json_t *json, void *to)
 {
-    switch (value.type) {
-    case READ_TEXT: return decode_text(d, field, value.text, to);
-    case READ_BOOL:
-        if (field->type == TYPE_BOOL) {
-            *(bool *)to = value.number != 0;
-            return true;
-        }
-        break;
-    case READ_INT:
-        if (field->type == TYPE_INT) {
-            return decode_int(d, field, value.number, to);
-        }
-        break;
-    case READ_OBJECT:
-        if (field->type == TYPE_OBJECT) {
-            return decode_sub(d, field, to);
-        }
-        if (field->type == TYPE_MAP) {
-            return decode_map(d, field, to);
-        }
-        break;
-    case READ_ARRAY:
-        if (field->type == TYPE_OBJECTS) {
-            return decode_objects(d, field, to);
-        }
-        if (field->type == TYPE_STRINGS) {
-            return decode_strings(d, field, to);
-        }
-        break;
-    case READ_NULL:
-    case READ_REAL: break;
+    if (json_is_string(json)) {
+        return decode_text(d, field, text_of(json), to);
+    }
+    if (json_is_boolean(json) && field->type == TYPE_BOOL) {
+        *(bool *)to = json_is_true(json);
+        return true;
+    }
+    if (json_is_integer(json) && field->type == TYPE_INT) {
+        return decode_int(d, field, json_integer_value(json), to);
+    }
+    if (json_is_object(json) && field->type == TYPE_OBJECT) {
+        return decode_sub(d, field, json, to);
+    }
+    if (json_is_object(json) && field->type == TYPE_MAP) {
+        return decode_map(d, field, json, to);
+    }
+    if (json_is_array(json) && field->type == TYPE_OBJECTS) {
+        return decode_objects(d, field, json, to);
+    }
+    if (json_is_array(json) && field->type == TYPE_STRINGS) {
+        return decode_strings(d, field, json, to);
     }
     wrong_type(d, field);
-    json_read_skip(&d->json, value);
     return false;
 }
 
-static enum err invalid_json(struct decoder *d)
+static bool too_deep(json_t *json, int left)
 {
-    struct buf detail = {0};
-    size_t line, column;
-    json_read_where(&d->json, &line, &column);
-    buf_printf(&detail, "line %zu, column %zu: %s%c", line, column, d->json.why, 0);
-    d->errors->json_detail = (const char *)arena_copy(d->errors_arena, buf_bytes(&detail)).ptr;
-    d->errors->len = 0; /* what was found before it was found that nothing of it counts */
-    buf_free(&detail);
-    return ERR_INVALID_JSON;
+    if (left == 0) {
+        return json_is_object(json) || json_is_array(json);
+    }
+    for (size_t i = 0, items = json_array_size(json); i < items; i++) {
+        if (too_deep(json_array_get(json, i), left - 1)) {
+            return true;
+        }
+    }
+    for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
+        if (too_deep(json_object_iter_value(at), left - 1)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 enum err field_decode_json(const struct field *fields, struct bytes body, struct arena *arena, void *out,
                            struct field_errors *errors)
 {
     struct decoder d = {.arena = arena, .errors_arena = arena, .errors = errors};
-    json_read_begin(&d.json, body);
-    struct read_value value = json_read_value(&d.json);
-    if (value.type == READ_OBJECT) {
-        decode_object(&d, fields, out);
-    } else if (value.type == READ_ARRAY) {
-        json_read_skip(&d.json, value);
-        add_error(&d, "", "wrong_type", "The body must be an object");
-    } else {
-        json_read_refuse(&d.json, "an object must stand here");
+    json_error_t why;
+    json_t *json = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    if (json == NULL) {
+        char detail[256];
+        (void)snprintf(detail, sizeof detail, "line %d, column %d: %s", why.line, why.column, why.text);
+        size_t valid = text_utf8_prefix(bytes_str(detail));
+        errors->json_detail = (const char *)arena_copy(arena, bytes_of(detail, valid)).ptr;
+        return ERR_INVALID_JSON;
     }
-    json_read_end(&d.json);
-    enum err err = d.json.why != NULL ? invalid_json(&d) : errors->len > 0 ? ERR_INVALID_FIELDS : OK;
-    json_read_close(&d.json);
-    return err;
+    if (too_deep(json, LIMIT_JSON_DEPTH)) {
+        errors->json_detail = "nested too deeply";
+        json_decref(json);
+        return ERR_INVALID_JSON;
+    }
+    if (json_is_object(json)) {
+        decode_object(&d, fields, json, out);
+    } else {
+        add_error(&d, "", "wrong_type", "The body must be an object");
+    }
+    json_decref(json);
+    return errors->len > 0 ? ERR_INVALID_FIELDS : OK;
 }
 
 /* ---- parameters ---- */

@@ -365,6 +365,13 @@ static enum http_parse finish_length(struct http_parser *parser, struct bytes da
     return HTTP_DONE;
 }
 
+/* Chunk sizes, extensions and trailers are overhead that a client could send for ever. It counts for what came whole
+ * too, so that the answer is the same however the message comes. */
+static bool is_mostly_overhead(const struct http_parser *parser, size_t len)
+{
+    return len - parser->head > parser->limit + LIMIT_BODY_BYTES;
+}
+
 static enum http_parse finish_chunked(struct http_parser *parser, struct bytes data, size_t *out_used)
 {
     const char *from = (const char *)data.ptr + parser->consumed;
@@ -376,17 +383,13 @@ static enum http_parse finish_chunked(struct http_parser *parser, struct bytes d
         }
         parser->request->body = buf_bytes(&parser->body);
         *out_used = (size_t)(end - (const char *)data.ptr);
-        return HTTP_DONE;
+        return is_mostly_overhead(parser, *out_used) ? bad(parser, ERR_TOO_LARGE) : HTTP_DONE;
     }
     if (code != HPE_OK) {
         return bad(parser, err_of_llhttp(parser, data, code));
     }
     parser->consumed = data.len;
-    /* Chunk extensions and trailers are overhead that a client could send for ever. */
-    if (data.len - parser->head > 2 * parser->limit) {
-        return bad(parser, ERR_TOO_LARGE);
-    }
-    return HTTP_MORE;
+    return is_mostly_overhead(parser, data.len) ? bad(parser, ERR_TOO_LARGE) : HTTP_MORE;
 }
 
 /* Short bodies fit in any limit. Only the head decides, so that the answer is the same however the message comes. */

@@ -258,11 +258,44 @@ static void test_bodies_have_the_limit_they_are_given(void **state)
     free(request);
 }
 
+/* Of a chunked message, more than 1 MiB beside the body: refused, whether it comes whole or not. */
+static void test_overhead_is_bounded(void **state)
+{
+    (void)state;
+    struct http_request *request = mem_zalloc(sizeof *request);
+    struct http_parser *parser = http_parser_new();
+    struct buf text = {0};
+    size_t used;
+    buf_add_lit(&text, CHUNKED "0\r\n");
+    size_t head = text.len - 3;
+    while (text.len - head <= LIMIT_BODY_BYTES + LIMIT_BODY_BYTES_MIN) {
+        buf_add_lit(&text, "Trailer: t\r\n");
+    }
+    buf_add_lit(&text, "\r\n");
+    for (size_t piece = text.len / 5; piece <= text.len; piece += text.len - text.len / 5) {
+        enum http_parse parsed = HTTP_MORE;
+        http_parser_reset(parser);
+        for (size_t at = piece; parsed == HTTP_MORE && at <= text.len; at += piece) {
+            parsed = feed(parser, bytes_of(text.ptr, at), request, &used, LIMIT_BODY_BYTES_MIN);
+        }
+        if (parsed == HTTP_MORE) {
+            parsed = feed(parser, buf_bytes(&text), request, &used, LIMIT_BODY_BYTES_MIN);
+        }
+        assert_int_equal(parsed, HTTP_BAD);
+        assert_int_equal(http_parser_err(parser), ERR_TOO_LARGE);
+    }
+    http_parser_free(parser);
+    free(request);
+    buf_free(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_are_read_the_same_however_they_come),
                                        cmocka_unit_test(test_random_bytes_never_pass_for_more_than_they_are),
-                                       cmocka_unit_test(test_targets), cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_bodies_have_the_limit_they_are_given)};
+                                       cmocka_unit_test(test_targets),
+                                       cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_bodies_have_the_limit_they_are_given),
+                                       cmocka_unit_test(test_overhead_is_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

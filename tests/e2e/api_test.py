@@ -320,6 +320,18 @@ class Reminders(NodeTest):
         self.assertEqual(self.expect(self.ann.post("/v1/reminders", {"title": "once"}, headers=key), 201).json, first.json)
         self.expect(self.ann.post("/v1/reminders", {"title": "t"}, headers={"Idempotency-Key": "x" * 256}), 400, "bad_request")
 
+    def test_an_idempotency_key_is_of_one_path(self):
+        key, body = {"Idempotency-Key": "snooze"}, {"until": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() + 86400))}
+        made = [self.create(self.ann, title="s%d" % i, due_at=body["until"]).json for i in range(2)]
+        for reminder in made:
+            path = "/v1/reminders/" + reminder["id"]
+            snoozed = self.expect(self.ann.post(path + "/snooze", body, headers=key), 200)
+            self.assertIsNone(snoozed.headers["Idempotency-Replayed"])
+            self.assertEqual((snoozed.json["id"], snoozed.json["snoozed_until"]), (reminder["id"], body["until"]))
+            again = self.expect(self.ann.post(path + "/snooze", body, headers=key), 200)
+            self.assertEqual((again.json, again.headers["Idempotency-Replayed"]), (snoozed.json, "true"))
+            self.assertEqual(self.ann.get(path).json["snoozed_until"], body["until"])
+
     def test_read_your_writes_from_many_threads(self):
         wrong = []
 
@@ -382,8 +394,22 @@ class Cors(NodeTest):
         self.expect(answer, 204)
         self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "https://b.example")
         self.assertIn("PATCH", answer.headers["Access-Control-Allow-Methods"])
+        self.assertTrue(answer.headers["Access-Control-Allow-Headers"].endswith(", X-Request-Id"))
         self.assertIsNone(client.get("/livez", headers={"Origin": "https://c.example"}).headers["Access-Control-Allow-Origin"])
         self.assertEqual(client.get("/livez", headers={"Origin": "https://a.example"}).headers["Access-Control-Allow-Origin"], "https://a.example")
+
+    def allowed(self, asked):
+        """What a preflight allows beside the headers that are always allowed."""
+        answer = self.node.client().request("OPTIONS", "/v1/topics/t/messages/raw", headers={
+            "Origin": "https://b.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked})
+        return answer.headers["Access-Control-Allow-Headers"].split(", X-Request-Id", 1)[1]
+
+    def test_headers_of_raw_requests(self):
+        self.assertEqual(self.allowed("authorization,belfry-delay-ms,belfry-header-trace.id,x-other, Belfry-Key "), ", belfry-delay-ms, belfry-header-trace.id, Belfry-Key")
+        self.assertEqual(self.allowed(", ,belfry-,belfry,belfry-a b,belfry-a(b,belfry-\xe4,belfry-a:b,belfry-\"a\",xbelfry-a"), "")
+        self.assertEqual(self.allowed("belfry-header-" + "x" * 128), ", belfry-header-" + "x" * 128)
+        self.assertEqual(self.allowed("belfry-header-" + "x" * 129), "")
+        self.assertEqual(self.allowed(",".join("belfry-header-%d" % i for i in range(400))).count("belfry-"), 64)
 
 
 if __name__ == "__main__":

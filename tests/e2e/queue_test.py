@@ -252,6 +252,15 @@ class Order(QueueTest):
         time.sleep(0.8)
         self.assertNotEqual(queue.publish({"body": "a", "dedup_id": "x"}).json["ids"], first)
 
+    def test_deduplication_over_several_partitions(self):
+        queue = self.queue(partitions=5)
+        batch = [{"body": "m%d" % i, "dedup_id": "d%d" % i} for i in range(20)]
+        first = queue.publish(*batch).json["ids"]
+        self.assertGreater(len({i.split("-")[0] for i in first}), 1)
+        for _ in range(5):
+            self.assertEqual(queue.publish(*batch).json["ids"], first)
+        self.assertEqual(self.owner.get(queue.path).json["messages"], 20)
+
     def test_time_to_live(self):
         queue = self.queue()
         queue.publish({"body": "short", "ttl_ms": 200}, {"body": "long", "ttl_ms": 60000})
@@ -337,6 +346,73 @@ class Looking(QueueTest):
         queue.settle("ack", queue.take())
         self.assertEqual(self.owner.get(queue.path).json["messages"], 1)
         self.assertEqual(queue.receive("other").status, 422)
+        self.assertEqual(self.owner.put("/v1/topics/wide%d" % self.number, {"retain_acked": False, "partitions": 2}).status, 422)
+
+
+class Slips(QueueTest):
+    """A message with destinations goes on when it is acknowledged."""
+
+    def topics(self, *names):
+        return [Queue(self.owner, "%s%d" % (name, self.number)) for name in names]
+
+    def test_a_message_goes_from_topic_to_topic(self):
+        first, second, third = self.topics("first", "second", "third")
+        first.publish({"body": "start", "key": "k", "headers": {"a": "1", "b": "1"}, "destinations": [second.topic, third.topic]}, "plain")
+        one, plain = first.take(max=10)
+        answer = self.owner.post(first.path + "/groups/g/ack", {"acks": [{"receipt": one["receipt"], "body": "middle", "headers": {"b": "2", "c": "3"}}, {"receipt": plain["receipt"]}]})
+        self.assertEqual(answer.json, {"results": ["ok", "ok"]})
+        (two,) = second.take(wait_ms=20000)
+        self.assertEqual((two["body"], two["key"], two["headers"], two["attempt"]), ("middle", "k", {"a": "1", "b": "2", "c": "3"}, 1))
+        self.assertEqual(second.settle("ack", [two]), ["ok"])
+        self.assertEqual(second.settle("ack", [two]), ["gone"])
+        (three,) = third.take(wait_ms=20000)
+        self.assertEqual((three["body"], three["published_at"]), ("middle", one["published_at"]))
+        self.assertEqual(third.settle("ack", [three]), ["ok"])
+        time.sleep(0.3)
+        self.assertEqual([len(q.take()) for q in (first, second, third)], [0, 0, 0])
+        self.assertEqual([self.owner.get(q.path).json["messages"] for q in (first, second, third)], [2, 1, 1])
+
+    def test_many_at_once(self):
+        first, second = self.topics("first", "second")
+        for _ in range(5):
+            first.publish(*[{"body": "m", "destinations": [second.topic]}] * 100)
+        messages = first.take(max=1000)
+        self.assertEqual(len(messages), 500)
+        self.assertEqual(set(first.settle("ack", messages)), {"ok"})
+        got = 0
+        while got < 500:
+            more = second.take(max=1000, wait_ms=20000)
+            self.assertTrue(more)
+            got += len(more)
+        time.sleep(0.3)
+        self.assertEqual((got, second.take()), (500, []))
+
+    def test_what_cannot_go_on_comes_back_as_a_dead_letter(self):
+        first, = self.topics("first")
+        closed = Queue(self.node.signup("other%d" % self.number), "closed%d" % self.number)
+        first.publish({"body": "nowhere", "destinations": ["later%d" % self.number]}, {"body": "forbidden", "destinations": [closed.topic]})
+        self.assertEqual(first.settle("ack", first.take(max=10)), ["ok", "ok"])
+        for _ in range(200):
+            dead = self.owner.get(first.path + "/groups/g/dead-letters").json["items"]
+            if len(dead) == 2:
+                break
+            time.sleep(0.05)
+        self.assertEqual({(d["body"], d["reason"]) for d in dead}, {("nowhere", "undeliverable"), ("forbidden", "undeliverable")})
+        later, = self.topics("later")
+        self.assertEqual(self.owner.post(first.path + "/groups/g/dead-letters/redrive", {}).json["count"], 2)
+        self.assertEqual(bodies(later.take(wait_ms=20000)), ["nowhere"])
+        for _ in range(200):
+            if self.owner.get(first.path + "/groups/g").json["dead_letters"] == 1:
+                break
+            time.sleep(0.05)
+        self.assertEqual(bodies(self.owner.get(first.path + "/groups/g/dead-letters").json["items"]), ["forbidden"])
+
+    def test_bad_destinations(self):
+        queue = self.queue()
+        self.assertEqual(queue.publish({"body": "x", "destinations": ["a b"]}).status, 422)
+        self.assertEqual(queue.publish({"body": "x", "destinations": ["a"] * 17}).status, 422)
+        self.assertEqual(queue.publish({"body": "x", "destinations": "a"}).status, 422)
+        self.assertEqual(self.owner.post(queue.path + "/groups/g/ack", {"receipts": ["1-1-1-1-1"], "acks": [{"receipt": "1-1-1-1-1"}]}).status, 422)
 
 
 class Wide(QueueTest):

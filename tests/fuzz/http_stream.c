@@ -124,7 +124,8 @@ static void take_request(struct reading *reading, struct bytes data, size_t used
 /* What may be held for a message that is not whole is bounded. */
 static void check_waiting(const struct reading *reading, size_t held)
 {
-    size_t most = http_parser_in_body(reading->parser) ? LIMIT_HEAD_BYTES + 2 * reading->limit : LIMIT_HEAD_BYTES;
+    size_t most =
+        http_parser_in_body(reading->parser) ? LIMIT_HEAD_BYTES + reading->limit + LIMIT_BODY_BYTES : LIMIT_HEAD_BYTES;
     CHECK(held <= most);
 }
 

@@ -1,11 +1,8 @@
 /* JSON bodies by field tables. The first byte names the table: 0 is one of all types below, the
  * others are the inputs of the kinds' operations. What is accepted goes to msgpack, back, to JSON,
  * and in again: nothing may change on the way but nulls, which JSON replies leave out. */
-#include <jansson.h>
-
 #include "actors/kind.h"
 #include "node/base/text.h"
-#include "node/limits.h"
 #include "tests/fuzz/fuzz.h"
 
 struct inner {
@@ -23,7 +20,7 @@ struct item {
 
 struct all {
     struct fieldset set;
-    struct bytes items, map, lines;
+    struct bytes items, map, lines, names;
     struct bytes text, counted, secret, blob;
     bool flag;
     int64_t number, when;
@@ -55,6 +52,7 @@ static const struct field all_fields[] = {FIELD_STRING(1, all, text, 0, 0, FIELD
                                           FIELD_OBJECTS(11, all, items, item_fields, struct item, 1, 4, 0),
                                           FIELD_MAP(12, all, map, 0, FIELD_NULLABLE),
                                           FIELD_MAP(13, all, lines, 20, FIELD_TEXT),
+                                          FIELD_STRINGS(14, all, names, FIELD_NULLABLE),
                                           FIELDS_END};
 
 /* The n-th table, and the size of its struct. */
@@ -80,7 +78,7 @@ static void check_errors(enum err err, const struct field_errors *errors)
     for (size_t i = 0; i < errors->len; i++) {
         const struct field_error *row = &errors->rows[i];
         CHECK(strlen(row->pointer) < 512 && text_utf8_prefix(bytes_str(row->pointer)) == strlen(row->pointer));
-        CHECK(strlen(row->pointer) < 512 && strlen(row->code) > 0 && strlen(row->detail) > 0);
+        CHECK(strlen(row->code) > 0 && strlen(row->detail) > 0);
     }
 }
 
@@ -118,42 +116,6 @@ static void check_round(const struct field *fields, size_t size, const void *in,
     buf_free(&json);
 }
 
-static bool is_deeper(json_t *json, int left)
-{
-    bool deeper = left == 0 && (json_is_array(json) || json_is_object(json));
-    for (size_t i = 0; !deeper && i < json_array_size(json); i++) {
-        deeper = is_deeper(json_array_get(json, i), left - 1);
-    }
-    for (void *at = json_object_iter(json); !deeper && at != NULL; at = json_object_iter_next(json, at)) {
-        deeper = is_deeper(json_object_iter_value(at), left - 1);
-    }
-    return deeper;
-}
-
-/* Our reader takes what libjansson takes. Apart from that: numbers too large for a double and names with a NUL, which
- * fit in no field; names that come twice, which we refuse where we know them; a NUL behind a number, which it
- * overlooks. */
-static void check_grammar(struct bytes input, enum err err)
-{
-    json_error_t why;
-    if (memchr(input.ptr, 0, input.len) != NULL) {
-        return;
-    }
-    json_t *json = json_loadb((const char *)input.ptr, input.len, JSON_ALLOW_NUL, &why);
-    if (json == NULL) {
-        enum json_error_code code = json_error_code(&why);
-        CHECK(err == ERR_INVALID_JSON || code == json_error_numeric_overflow || code == json_error_null_byte_in_key);
-        return;
-    }
-    if (is_deeper(json, LIMIT_JSON_DEPTH)) {
-        CHECK(err == ERR_INVALID_JSON);
-    } else if (err == ERR_INVALID_JSON) {
-        json_t *strict = json_loadb((const char *)input.ptr, input.len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
-        CHECK(strict == NULL && json_error_code(&why) == json_error_duplicate_key);
-    }
-    json_decref(json);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct bytes input = bytes_of(data, len);
@@ -163,7 +125,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     const struct field *fields = table((unsigned)fuzz_take(&input, 1), &size);
     void *out = arena_zalloc(&arena, size);
     enum err err = field_decode_json(fields, input, &arena, out, &errors);
-    check_grammar(input, err);
     if (err == OK) {
         check_round(fields, size, out, &arena);
         err = field_check_required(fields, out, &arena, &errors);

@@ -1,0 +1,243 @@
+#include "actors/queue/slip.h"
+
+#include "actors/events/relay.h"
+#include "node/limits.h"
+
+enum { PUBLISHER_BYTES = 17, SENDS_MOST = 200 /* of one command: the relay numbers 256 */ };
+
+struct bytes slip_make(struct bytes names, struct arena *arena)
+{
+    struct buf out = {0};
+    static const uint8_t nobody[PUBLISHER_BYTES];
+    buf_add(&out, nobody, sizeof nobody);
+    buf_add_bytes(&out, names);
+    struct bytes copy = arena_copy(arena, buf_bytes(&out));
+    buf_free(&out);
+    return copy;
+}
+
+struct bytes slip_sign(struct bytes destinations, const struct caller *caller, struct arena *arena)
+{
+    uint8_t *copy = arena_alloc(arena, destinations.len);
+    memcpy(copy, destinations.ptr, destinations.len);
+    if (destinations.len >= PUBLISHER_BYTES) {
+        memcpy(copy, caller->account.b, sizeof caller->account.b);
+        copy[PUBLISHER_BYTES - 1] = (uint8_t)caller->role;
+    }
+    return bytes_of(copy, destinations.len);
+}
+
+enum err slip_read(struct bytes destinations, struct arena *arena, struct slip_publisher *out_publisher,
+                   struct bytes **out_names, size_t *out_len)
+{
+    if (destinations.len < PUBLISHER_BYTES || destinations.ptr[PUBLISHER_BYTES - 1] > ROLE_ADMIN) {
+        return ERR_CORRUPT;
+    }
+    memcpy(out_publisher->account.b, destinations.ptr, sizeof out_publisher->account.b);
+    out_publisher->role = destinations.ptr[PUBLISHER_BYTES - 1];
+    struct bytes names = bytes_of(destinations.ptr + PUBLISHER_BYTES, destinations.len - PUBLISHER_BYTES);
+    return field_strings(names, arena, out_names, out_len);
+}
+
+/* ---- parcels ---- */
+
+struct parcel {
+    struct fieldset set;
+    int64_t source, tid, gid, number; /* where it comes from */
+    struct bytes topic, image;        /* where it goes; its first destination is that topic */
+};
+static const struct field parcel_fields[] = {FIELD_INT(1, parcel, source, 1, ID_PARTITION_MAX, 0),
+                                             FIELD_INT(2, parcel, tid, 0, INT64_MAX, 0),
+                                             FIELD_INT(3, parcel, gid, 0, UINT32_MAX, 0),
+                                             FIELD_INT(4, parcel, number, 0, INT64_MAX, 0),
+                                             FIELD_BLOB(5, parcel, topic, LIMIT_TOPIC_BYTES),
+                                             FIELD_BLOB(6, parcel, image, LIMIT_COMMAND_BYTES),
+                                             FIELDS_END};
+#define SET(member, value) FIELD_SET(parcel_fields, &parcel, struct parcel, member, value)
+
+static enum err send(struct turn *turn, unsigned target, int64_t type, const struct parcel *parcel)
+{
+    struct buf packed = {0};
+    field_pack(&packed, parcel_fields, parcel);
+    enum err err = relay_send(turn, id_make(turn->now_ms, target, (uint64_t)parcel->number), type, buf_bytes(&packed));
+    buf_free(&packed);
+    return err;
+}
+
+static enum err first_name(struct queue *queue, struct bytes image, struct bytes *out)
+{
+    struct message message;
+    struct slip_publisher publisher;
+    struct bytes *names;
+    size_t len;
+    TRY(message_read(image, &message));
+    TRY(slip_read(message.destinations, queue->turn->arena, &publisher, &names, &len));
+    *out = len > 0 ? names[0] : BYTES_NONE;
+    return len > 0 ? OK : ERR_CORRUPT;
+}
+
+static enum err send_on(struct queue *queue, struct group *group, uint64_t number, unsigned target, struct bytes image)
+{
+    struct parcel parcel = {0};
+    struct bytes name;
+    TRY(first_name(queue, image, &name));
+    SET(source, (int64_t)queue->turn->partition);
+    SET(tid, (int64_t)queue->tid);
+    SET(gid, (int64_t)group->gid);
+    SET(number, (int64_t)number);
+    SET(topic, name);
+    SET(image, image);
+    return send(queue->turn, target, RELAY_SLIP, &parcel);
+}
+
+/* No more can be sent with this command. */
+static bool is_full(const struct turn *turn)
+{
+    return turn->sends >= SENDS_MOST;
+}
+
+static struct queue_key returned_key(const struct queue *queue, const struct group *group, uint64_t number)
+{
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_RETURNED);
+    key_u64_add(&key, number);
+    return key;
+}
+
+static enum err put_returned(struct queue *queue, struct group *group, uint64_t number, struct bytes image)
+{
+    struct queue_key key = returned_key(queue, group, number);
+    struct dead dead = {.at = queue->turn->now_ms, .reason = DEATH_UNDELIVERABLE};
+    struct buf value = {0};
+    buf_add(&value, &dead, sizeof dead);
+    buf_add_bytes(&value, image);
+    enum err err = rows_put(queue->rows, TABLE_GROUP, key_of(&key), buf_bytes(&value));
+    buf_free(&value);
+    group->state.returned++;
+    group->state.died++;
+    group->changed = true;
+    return err;
+}
+
+enum err slip_go_on(struct queue *queue, struct group *group, const struct settle_one *one, struct bytes image,
+                    bool *out_waits)
+{
+    struct message message;
+    *out_waits = false;
+    enum err err = queue_message(queue, one->number, &message);
+    if (err != OK) {
+        return err == ERR_NOT_FOUND ? OK : err; /* retention has taken it */
+    }
+    if (message.destinations.len == 0) {
+        return OK;
+    }
+    *out_waits = one->target == 0 || image.len == 0 || is_full(queue->turn);
+    if (*out_waits) {
+        return OK;
+    }
+    if (one->target == SLIP_NOWHERE || one->target > queue->turn->partitions) {
+        return put_returned(queue, group, one->number, image);
+    }
+    return send_on(queue, group, one->number, one->target, image);
+}
+
+enum err slip_settle_returned(struct queue *queue, struct group *group, const struct dead_ask *in, uint64_t number)
+{
+    struct queue_key key = returned_key(queue, group, number);
+    struct bytes value, name;
+    TRY(rows_get(queue->rows, TABLE_GROUP, key_of(&key), &value));
+    if (value.len <= sizeof(struct dead)) {
+        return ERR_CORRUPT;
+    }
+    if (in->verb == DEAD_REDRIVE && is_full(queue->turn)) {
+        return ERR_NOT_FOUND; /* it stays where it is, and is asked for again */
+    }
+    struct bytes image =
+        arena_copy(queue->turn->arena, bytes_of(value.ptr + sizeof(struct dead), value.len - sizeof(struct dead)));
+    TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
+    group->state.returned--;
+    group->changed = true;
+    if (in->verb == DEAD_PURGE) {
+        return OK;
+    }
+    TRY(first_name(queue, image, &name));
+    return send_on(queue, group, number, partition_of_name(name, queue->turn->partitions), image);
+}
+
+enum err slip_all_returned(struct queue *queue, struct group *group, const struct dead_ask *in, int64_t *count)
+{
+    for (; *count < in->max && group->state.returned > 0; (*count)++) {
+        struct queue_key key = group_key(queue->tid, group->gid, ROW_RETURNED);
+        struct bytes found, value;
+        enum err err = queue_ceil(queue->rows, TABLE_GROUP, &key, key.len, &found, &value);
+        if (err == OK) {
+            err = slip_settle_returned(queue, group, in, key_read_u64(found.ptr + key.len));
+        }
+        if (err != OK) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+    }
+    return OK;
+}
+
+/* ---- at the next topic ---- */
+
+static enum err take_in(struct turn *turn, const struct parcel *parcel)
+{
+    struct queue queue;
+    struct message message;
+    struct slip_publisher publisher;
+    struct bytes *names;
+    struct buf rest = {0};
+    size_t len;
+    TRY(queue_open(&queue, turn, parcel->topic));
+    TRY(message_read(parcel->image, &message));
+    TRY(slip_read(message.destinations, turn->arena, &publisher, &names, &len));
+    struct caller caller = {.account = publisher.account, .role = (enum role)publisher.role};
+    if (!topic_allows(&queue.topic, &caller, USE_PUBLISH)) {
+        return ERR_FORBIDDEN;
+    }
+    if (len > 1) {
+        field_strings_begin(&rest, (uint32_t)(len - 1));
+        for (size_t i = 1; i < len; i++) {
+            field_strings_add(&rest, names[i]);
+        }
+        message.destinations = slip_sign(slip_make(buf_bytes(&rest), turn->arena), &caller, turn->arena);
+    } else {
+        message.destinations = BYTES_NONE;
+    }
+    buf_free(&rest);
+    message.id = 0;
+    queue.state.published++;
+    TRY(queue_append(&queue, message));
+    return queue_save(&queue);
+}
+
+enum err slip_arrive(struct turn *turn, struct bytes data)
+{
+    struct parcel parcel = {0};
+    TRY(field_unpack(parcel_fields, data, &parcel));
+    enum err err = take_in(turn, &parcel);
+    if (err != ERR_NOT_FOUND && err != ERR_FORBIDDEN) {
+        return err;
+    }
+    return send(turn, (unsigned)parcel.source, RELAY_SLIP_BACK, &parcel);
+}
+
+/* ---- back where it was acknowledged ---- */
+
+enum err slip_come_back(struct turn *turn, struct bytes data)
+{
+    struct parcel parcel = {0};
+    struct queue queue;
+    struct group *group;
+    TRY(field_unpack(parcel_fields, data, &parcel));
+    enum err err = queue_open_tid(&queue, turn, (uint64_t)parcel.tid);
+    if (err == OK) {
+        err = queue_group(&queue, (uint32_t)parcel.gid, &group);
+    }
+    if (err != OK) {
+        return err == ERR_NOT_FOUND ? OK : err; /* the topic or group was deleted meanwhile */
+    }
+    TRY(put_returned(&queue, group, (uint64_t)parcel.number, parcel.image));
+    return queue_save(&queue);
+}
