@@ -28,7 +28,7 @@ static enum err must_count(struct rows *rows, uint8_t table, struct queue_key pr
 /* ---- a topic's messages ---- */
 
 struct counted {
-    uint64_t retained, bytes, apart, moved, keyed, last;
+    uint64_t retained, bytes, apart, moved, keyed, slips, last;
 };
 
 static enum err check_message(struct rows *rows, uint64_t tid, uint64_t number, struct bytes row,
@@ -41,6 +41,7 @@ static enum err check_message(struct rows *rows, uint64_t tid, uint64_t number, 
     counted->bytes += row.len;
     counted->apart += apart;
     counted->moved += moved;
+    counted->slips += message.destinations.len > 0;
     counted->keyed += message.key_hash != 0;
     MUST(number >= state->first && number < state->next && message.id < state->next);
     MUST(message.ordinal < state->available && (counted->retained == 1 || message.ordinal > counted->last));
@@ -85,6 +86,7 @@ static enum err check_messages(struct rows *rows, uint64_t tid, const struct top
     }
     MUST(err == ERR_NOT_FOUND);
     MUST(counted.retained == state->retained && counted.bytes == state->bytes && counted.apart == state->apart);
+    MUST(counted.slips <= state->slips);
     TRY(must_count(rows, TABLE_QUEUE, queue_key(tid, ROW_LANE), counted.apart));
     TRY(must_count(rows, TABLE_QUEUE, queue_key(tid, ROW_MOVED), counted.moved));
     TRY(must_count(rows, TABLE_QUEUE, queue_key(tid, ROW_KEYED), counted.keyed));

@@ -197,7 +197,7 @@ static enum err mend_messages(struct mend *mend)
     struct topic_state *state = &queue->state;
     struct walk walk = walk_of(mend->rows, TABLE_MESSAGE, all_of(queue->tid));
     struct bytes rest, value;
-    uint64_t before = state->retained;
+    uint64_t before = state->retained, slips = 0;
     int64_t oldest_at = 0;
     enum err err;
     state->retained = state->bytes = state->apart = state->lanes = 0;
@@ -207,11 +207,13 @@ static enum err mend_messages(struct mend *mend)
         TRY(message_read(value, &message));
         oldest_at = state->retained++ == 0 ? message.available_at : oldest_at;
         state->bytes += value.len;
+        slips += message.destinations.len > 0;
         state->available = message.ordinal >= state->available ? message.ordinal + 1 : state->available;
         next_is_behind(queue, number > message.id ? number : message.id);
         TRY(queue_index(queue, number, &message));
     }
     TRY(end_of(err));
+    state->slips = state->slips < slips ? slips : state->slips;
     state->available = state->available < state->retained ? state->retained : state->available;
     state->holes = state->retained != before ? UINT64_MAX : state->holes; /* the next number, when that is known */
     state->retain_at = 0;

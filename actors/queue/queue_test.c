@@ -3,6 +3,7 @@
  * the replicas must have the same rows. SEED chooses the commands, STEPS says how many. */
 #include "actors/join.h"
 #include "actors/queue/queue.h"
+#include "actors/queue/slip.h"
 #include "node/limits.h"
 #include "tests/support/model_rows.h"
 #include "tests/support/test.h"
@@ -17,6 +18,7 @@ struct m_message {
     uint32_t priority;
     int64_t published_at, available_at, expires_at;
     size_t size;
+    bool slip; /* it goes on to another topic */
 };
 struct m_dedup {
     uint8_t digest[16];
@@ -38,6 +40,8 @@ struct m_group {
     uint64_t start;
     struct m_place places[PLACES]; /* in the order they were taken */
     size_t places_len;
+    uint64_t returned[PLACES]; /* numbers of what came back from the next topic, sorted */
+    size_t returned_len;
     uint64_t delivered, redelivered, acked, expired, dropped, died;
     int64_t created_at, active_at, paused_until;
 };
@@ -51,7 +55,7 @@ struct m_topic {
     struct m_message messages[MESSAGES], delayed[MESSAGES]; /* delayed: available_at says when */
     struct m_dedup dedups[PLACES];
     size_t messages_len, delayed_len, dedups_len;
-    uint64_t published, duplicates, dropped;
+    uint64_t published, duplicates, slips, dropped;
     int64_t retain_at, dedup_at;
     uint32_t next_gid;
     struct m_group groups[GROUPS];
@@ -78,9 +82,9 @@ struct world {
     uint64_t deleted[64]; /* topics that are to leave nothing behind */
     size_t deleted_len;
     struct buf touched;
+    struct buf slip, image; /* destinations, and a message that has them */
     uint64_t results[ERR_COUNT];
-    uint64_t seen_delivered, seen_parked, seen_expired, seen_dead, seen_dropped, seen_gone, seen_settled,
-        seen_duplicates;
+    uint64_t seen_delivered, seen_parked, seen_expired, seen_dead, seen_dropped, seen_gone, seen_settled, seen_slips;
 };
 
 static const char *const topic_names_of[TOPICS] = {"a", "b.wide", "c", "work"};
@@ -194,9 +198,15 @@ static void world_open(struct world *world, uint64_t seed, bool modelled)
 {
     *world = (struct world){.now = 1800000000000, .modelled = modelled};
     random_init_seed(&world->random, seed);
-    for (int i = 0; i < 2; i++) {
-        model_rows_init(&world->replicas[i].rows);
-    }
+    model_rows_init(&world->replicas[0].rows);
+    model_rows_init_strict(&world->replicas[1].rows);
+    struct buf names = {0};
+    field_strings_begin(&names, 1);
+    field_strings_add(&names, BYTES_LIT("elsewhere"));
+    buf_add_bytes(&world->slip, slip_make(buf_bytes(&names), &world->arenas[0]));
+    const struct message message = {.priority = PRIORITY_USUAL, .destinations = buf_bytes(&world->slip)};
+    message_add(&world->image, &message);
+    buf_free(&names);
 }
 
 static void world_close(struct world *world)
@@ -209,6 +219,8 @@ static void world_close(struct world *world)
         arena_close(&world->arenas[i]);
     }
     buf_free(&world->touched);
+    buf_free(&world->slip);
+    buf_free(&world->image);
     free(world);
 }
 
@@ -413,6 +425,7 @@ static void m_append(struct m_topic *topic, struct m_message message, int64_t no
     message.id = message.id == 0 ? message.number : message.id;
     message.available_at = now;
     topic->messages[topic->messages_len++] = message;
+    topic->slips += message.slip;
     topic->available++;
     topic->retain_at = topic->retain_at == 0 ? now + topic->retention_ms : topic->retain_at;
 }
@@ -676,6 +689,7 @@ static void compare_group(struct world *world, struct m_topic *topic, int g)
     assert_int_equal(s.waiting, m_count(group, WAITING));
     assert_int_equal(s.in_flight, m_count(group, FLIGHT));
     assert_int_equal(s.dead, m_count(group, DEAD));
+    assert_int_equal(s.returned, group->returned_len);
     assert_int_equal(topic->available - s.passed, untaken);
     assert_int_equal(s.delivered, group->delivered);
     assert_int_equal(s.redelivered, group->redelivered);
@@ -733,6 +747,7 @@ static void compare_topic(struct world *world, int t)
     assert_int_equal(s.published, topic->published);
     assert_int_equal(s.duplicates, topic->duplicates);
     assert_int_equal(s.dropped, topic->dropped);
+    assert_int_equal(s.slips, topic->slips);
     assert_int_equal(s.lanes, m_lanes(topic));
     assert_int_equal(s.groups, groups);
     assert_int_equal(s.next_gid, topic->next_gid);
@@ -795,7 +810,7 @@ struct p_part {
     struct p_message messages[BATCH];
     struct receive_ask ask;
     struct settle_ask settle;
-    struct settle_one ones[BATCH];
+    struct settle_one ones[BATCH]; /* with the image of before behind each that says so */
 };
 
 static uint64_t key_of_number(uint64_t n, struct bytes *out)
@@ -816,6 +831,7 @@ static void random_message(struct world *world, int topic, struct p_message *out
     out->message.key = key_of_number(topic == 0 ? 0 : below(&world->random, KEYS), &key);
     out->message.priority = priorities[below(&world->random, topic == 3 ? ARRAY_LEN(priorities) : many)];
     out->message.expires_at = chance(world, 4) ? 1 + (int64_t)below(&world->random, 400) : 0;
+    out->message.slip = chance(world, 8);
     if (delayed && chance(world, 2)) {
         out->head.delay_ms = (int64_t)below(&world->random, 200);
     } else if (delayed) {
@@ -829,9 +845,10 @@ static void random_message(struct world *world, int topic, struct p_message *out
                               .expires_at = out->message.expires_at,
                               .key_hash = out->message.key,
                               .key = key,
+                              .destinations = out->message.slip ? buf_bytes(&world->slip) : BYTES_NONE,
                               .body = bytes_of(body, chance(world, 150) ? sizeof body : below(&world->random, 40))};
     publish_add(item, out->head, &message);
-    out->message.size = MESSAGE_HEAD_BYTES + message.key.len + message.body.len;
+    out->message.size = MESSAGE_HEAD_BYTES + message.key.len + message.destinations.len + message.body.len;
 }
 
 static void random_publish(struct world *world, int topic, struct p_part *part, struct buf *items)
@@ -1270,25 +1287,73 @@ static void random_settle(struct world *world, int topic, struct p_part *part, s
     buf_add_str(&item, group_names_of[part->group]);
     part->len = 1 + below(&world->random, BATCH);
     for (size_t i = 0; i < part->len; i++) {
-        part->ones[i] = i > 0 && chance(world, 10) ? part->ones[i - 1] : random_receipt(world, topic, part->group);
-        buf_add(&item, &part->ones[i], sizeof part->ones[i]);
+        static const uint32_t targets[] = {0, 1, SLIP_NOWHERE, 2 /* there is no such partition */};
+        struct settle_one *one = &part->ones[i];
+        *one = i > 0 && chance(world, 10) ? part->ones[i - 1] : random_receipt(world, topic, part->group);
+        one->target = targets[below(&world->random, ARRAY_LEN(targets))];
+        one->image_len = chance(world, 3) ? 0 : (uint32_t)world->image.len;
+        buf_add(&item, one, sizeof *one);
+        buf_add(&item, world->image.ptr, one->image_len);
     }
     item.len -= !part->whole;
     joined_add(items, &caller, buf_bytes(&item));
     buf_free(&item);
 }
 
-static bool m_settle_one(struct m_topic *topic, struct m_group *group, const struct settle_ask *ask,
-                         const struct settle_one *one, int64_t now)
+static bool m_forget_returned(struct m_group *group, uint64_t number)
+{
+    for (size_t i = 0; i < group->returned_len; i++) {
+        if (group->returned[i] == number) {
+            memmove(&group->returned[i], &group->returned[i + 1], (group->returned_len - i - 1) * sizeof number);
+            group->returned_len--;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void m_return(struct m_group *group, uint64_t number)
+{
+    size_t at = group->returned_len;
+    assert_true(at < PLACES && !m_forget_returned(group, number));
+    for (; at > 0 && group->returned[at - 1] > number; at--) {
+        group->returned[at] = group->returned[at - 1];
+    }
+    group->returned[at] = number;
+    group->returned_len++;
+    group->died++;
+}
+
+/* True: it is not said where it goes. */
+static bool m_go_on(struct m_topic *topic, struct m_group *group, const struct settle_one *one)
+{
+    const struct m_message *message = m_message(topic, one->number);
+    if (message == NULL || !message->slip) {
+        return false;
+    }
+    if (one->target == 0 || one->image_len == 0) {
+        return true;
+    }
+    if (one->target != 1) {
+        m_return(group, one->number);
+    }
+    return false;
+}
+
+static enum settle_result m_settle_one(struct m_topic *topic, struct m_group *group, const struct settle_ask *ask,
+                                       const struct settle_one *one, int64_t now)
 {
     struct m_place *place = group->is && group->gid == one->gid ? m_place(group, one->number) : NULL;
     if (place == NULL || place->where != FLIGHT || place->delivery != one->id || place->smallest != one->smallest) {
-        return false;
+        return SETTLED_GONE;
+    }
+    if (ask->verb == SETTLE_ACK && m_go_on(topic, group, one)) {
+        return SETTLED_SLIP;
     }
     group->active_at = now;
     if (ask->verb == SETTLE_EXTEND) {
         place->until = now + (ask->ms < 0 ? topic->visibility_ms : ask->ms);
-        return true;
+        return SETTLED_OK;
     }
     place->priority = ask->priority >= 0 ? (uint32_t)ask->priority : place->priority;
     switch ((enum settle_verb)ask->verb) {
@@ -1297,7 +1362,7 @@ static bool m_settle_one(struct m_topic *topic, struct m_group *group, const str
     case SETTLE_ACK:
     case SETTLE_EXTEND: m_finish(topic, group, place); break;
     }
-    return true;
+    return SETTLED_OK;
 }
 
 static enum err m_settle(struct m_topic *topic, const struct p_part *part, int64_t now, uint8_t out[BATCH])
@@ -1312,7 +1377,7 @@ static enum err m_settle(struct m_topic *topic, const struct p_part *part, int64
         return ERR_FORBIDDEN;
     }
     for (size_t i = 0; i < part->len; i++) {
-        out[i] = m_settle_one(topic, &topic->groups[part->group], &part->settle, &part->ones[i], now);
+        out[i] = (uint8_t)m_settle_one(topic, &topic->groups[part->group], &part->settle, &part->ones[i], now);
     }
     return OK;
 }
@@ -1342,8 +1407,9 @@ static void step_settle(struct world *world, int topic)
         assert_int_equal(part.len, err == OK ? parts[i].len : 0);
         for (size_t n = 0; n < part.len; n++) {
             assert_int_equal(part.ptr[n], results[n]);
-            world->seen_settled += results[n];
-            world->seen_gone += !results[n];
+            world->seen_settled += results[n] == SETTLED_OK;
+            world->seen_gone += results[n] == SETTLED_GONE;
+            world->seen_slips += results[n] == SETTLED_SLIP;
         }
     }
     reply_close(&reply);
@@ -1536,7 +1602,7 @@ static void step_group(struct world *world, int t)
     FIELD_SET(group_ask_fields, &ask, struct group_ask, group, bytes_str(group_names_of[g]));
     FIELD_SET(group_ask_fields, &ask, struct group_ask, verb, verbs[below(&world->random, ARRAY_LEN(verbs))]);
     FIELD_SET(group_ask_fields, &ask, struct group_ask, at,
-              world->now + (int64_t)below(&world->random, 400) - (ask.verb == GROUP_PAUSE ? 50 : 400));
+              world->now + (int64_t)below(&world->random, 400) - (ask.verb == GROUP_PAUSE ? 50 : 350));
     enum err err = run(world, QUEUE_DO_GROUP, t, caller, &ask, &reply);
     if (world->modelled) {
         assert_int_equal(err, m_group_op(world, &world->topics[t], g, &ask, caller));
@@ -1584,6 +1650,16 @@ static struct m_place *m_dead_with_id(struct m_topic *topic, struct m_group *gro
     return NULL;
 }
 
+static uint64_t m_number_of(const struct m_topic *topic, uint64_t id)
+{
+    for (size_t i = 0; i < topic->messages_len; i++) {
+        if (topic->messages[i].id == id) {
+            return topic->messages[i].number;
+        }
+    }
+    return id;
+}
+
 static int64_t m_dead(struct m_topic *topic, struct m_group *group, const struct dead_ask *ask, const uint64_t *ids)
 {
     struct m_place *place;
@@ -1593,10 +1669,16 @@ static int64_t m_dead(struct m_topic *topic, struct m_group *group, const struct
         if (place != NULL) {
             m_settle_dead(topic, group, (enum dead_verb)ask->verb, place);
             count++;
+        } else {
+            count += m_forget_returned(group, m_number_of(topic, ids[i]));
         }
     }
     while (ask->ids.len == 0 && count < ask->max && (place = m_oldest_dead(group)) != NULL) {
         m_settle_dead(topic, group, (enum dead_verb)ask->verb, place);
+        count++;
+    }
+    while (ask->ids.len == 0 && count < ask->max && group->returned_len > 0) {
+        (void)m_forget_returned(group, group->returned[0]);
         count++;
     }
     return count;
@@ -1614,7 +1696,7 @@ static void compare_dead(struct m_topic *topic, int g, int caller, const struct 
     if (err == OK) {
         assert_int_equal(field_unpack(dead_done_fields, buf_bytes(&reply->body), &done), OK);
         assert_int_equal(done.count, m_dead(topic, &topic->groups[g], ask, ids));
-        assert_int_equal(done.left, m_count(&topic->groups[g], DEAD));
+        assert_int_equal(done.left, m_count(&topic->groups[g], DEAD) + topic->groups[g].returned_len);
     }
 }
 
@@ -1833,7 +1915,8 @@ static void test_commands_agree_with_the_model(void **state)
     }
     if (steps >= 2500) {
         assert_true(world->seen_delivered > 100 && world->seen_parked > 100 && world->seen_expired > 10 &&
-                    world->seen_dead > 10 && world->seen_settled > 100 && world->seen_gone > 100);
+                    world->seen_dead > 10 && world->seen_slips > 0 && world->seen_settled > 100 &&
+                    world->seen_gone > 100);
         assert_true(world->results[ERR_FORBIDDEN] > 10 && world->results[ERR_TOPIC_FULL] > 10 &&
                     world->results[ERR_CONFLICT] > 0 && world->results[ERR_LIMIT_REACHED] > 0 &&
                     world->results[ERR_BAD_REQUEST] > 10);
@@ -1930,7 +2013,14 @@ static void ack_all(struct world *world, int g, const struct buf *receipts)
     struct reply reply = {0};
     buf_add(&item, &ask, sizeof ask);
     buf_add_str(&item, group_names_of[g]);
-    buf_add_bytes(&item, buf_bytes(receipts));
+    for (size_t at = 0; at < receipts->len; at += sizeof(struct settle_one)) {
+        struct settle_one one;
+        memcpy(&one, receipts->ptr + at, sizeof one);
+        one.target = SLIP_NOWHERE;
+        one.image_len = (uint32_t)world->image.len;
+        buf_add(&item, &one, sizeof one);
+        buf_add_bytes(&item, buf_bytes(&world->image));
+    }
     joined_add(&items, &caller, buf_bytes(&item));
     assert_int_equal(run_joined(world, QUEUE_DO_SETTLE, RICH, &items, &reply), OK);
     reply_close(&reply);
@@ -1971,6 +2061,13 @@ static bool names_number(const struct model_row *row, uint64_t tid, uint32_t gid
            (row->table == TABLE_GROUP && bytes_eq(row->key, key_of(&dead)));
 }
 
+/* What was in the row follows from others: nothing is delivered once more. */
+static bool is_known_elsewhere(const struct model_row *row)
+{
+    uint8_t type = row->table == TABLE_GROUP ? row->key.ptr[12] : 0;
+    return type != ROW_GROUP && type != ROW_DELIVERY && type != ROW_LANE_AT;
+}
+
 /* True: there was such a row. */
 static bool lose_and_drain(uint64_t seed, size_t at)
 {
@@ -1995,6 +2092,8 @@ static bool lose_and_drain(uint64_t seed, size_t at)
                 bool must = message->expires_at == 0 && (place == NULL || place->where != DONE) &&
                             !names_number(&lost, topic->tid, topic->groups[g].gid, message->number);
                 assert_true(!must || delivered[message->number]);
+                bool done = place != NULL && place->where == DONE;
+                assert_true(!done || !is_known_elsewhere(&lost) || !delivered[message->number]);
             }
         }
         check_rows(world);
@@ -2141,11 +2240,10 @@ static void settle_last(struct world *world, const struct received *received, en
 }
 
 /* As many are parked as may be. What they wait for is less urgent than what must not be parked any more. */
-static void test_parked_messages_are_freed(void **state)
+static void free_parked(uint32_t priority)
 {
-    (void)state;
     struct world *world = large_world(&large);
-    struct message keyed = {.priority = PRIORITY_USUAL, .key_hash = 7, .key = BYTES_LIT("k")}, last = keyed;
+    struct message keyed = {.priority = priority, .key_hash = 7, .key = BYTES_LIT("k")}, last = keyed;
     struct received received = {0};
     bool more = true;
     last.priority = 2000;
@@ -2168,6 +2266,13 @@ static void test_parked_messages_are_freed(void **state)
     assert_int_equal(received.smallest, 2);
     assert_int_equal(parked(world), LIMIT_PARKED); /* one left, one came */
     world_close(world);
+}
+
+static void test_parked_messages_are_freed(void **state)
+{
+    (void)state;
+    free_parked(PRIORITY_USUAL);
+    free_parked(5);
 }
 
 static struct topic_state numbers(struct world *world)
@@ -2238,6 +2343,50 @@ static void test_priorities_are_limited(void **state)
     world_close(world);
 }
 
+static enum err seek_time(struct world *world, int64_t at)
+{
+    struct group_ask ask = {0};
+    struct reply reply = {0};
+    FIELD_SET(group_ask_fields, &ask, struct group_ask, group, bytes_str(group_names_of[0]));
+    FIELD_SET(group_ask_fields, &ask, struct group_ask, verb, GROUP_SEEK_TIME);
+    FIELD_SET(group_ask_fields, &ask, struct group_ask, at, at);
+    enum err err = run(world, QUEUE_DO_GROUP, RICH, ADMIN, &ask, &reply);
+    reply_close(&reply);
+    return err;
+}
+
+/* Where messages were erased in the middle nobody knows how many are left behind a time before that. */
+static void test_numbers_stay_right_behind_holes(void **state)
+{
+    (void)state;
+    struct m_topic queue = large;
+    queue.retain_acked = false;
+    struct world *world = large_world(&queue);
+    struct received received = {0};
+    const int64_t begin = world->now;
+    bool more;
+    for (int n = 0; n < 6; n++, world->now += 10) {
+        assert_int_equal(publish_many(world, RICH, 1, (struct publish_head){0}, usual, NULL), OK);
+    }
+    for (uint64_t n = 1; n <= 4; n++) {
+        assert_int_equal(receive_some(world, 1, &received, &more), 1);
+        if (n % 2 == 0) {
+            settle_last(world, &received, SETTLE_ACK, -1);
+        }
+    }
+    assert_int_equal(seek_time(world, begin), ERR_CONFLICT); /* not in a topic of this kind */
+    put(world, RICH, ADMIN, &large);
+    assert_int_equal(seek_time(world, begin + 20), ERR_CONFLICT); /* 3, and 4 is not there */
+    assert_int_equal(seek_time(world, begin + 30), OK);           /* 5 */
+    check_rows(world);
+    assert_int_equal(receive_some(world, 5, &received, &more), 2);
+    assert_int_equal(seek_time(world, begin), OK);
+    check_rows(world);
+    assert_int_equal(receive_some(world, 5, &received, &more), 4);
+    check_rows(world);
+    world_close(world);
+}
+
 /* No script sends such; but a command must not do harm either. */
 static void test_wild_times_do_no_harm(void **state)
 {
@@ -2304,6 +2453,7 @@ int main(void)
                                        cmocka_unit_test(test_parked_messages_are_freed),
                                        cmocka_unit_test(test_a_smaller_topic_comes_down_in_steps),
                                        cmocka_unit_test(test_priorities_are_limited),
+                                       cmocka_unit_test(test_numbers_stay_right_behind_holes),
                                        cmocka_unit_test(test_wild_times_do_no_harm),
                                        cmocka_unit_test(test_memory_of_a_command_is_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);

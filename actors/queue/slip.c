@@ -126,11 +126,15 @@ static enum err put_returned(struct queue *queue, struct group *group, uint64_t 
     TRY(group->state.returned >= LIMIT_RETURNED ? forget_returned(queue, group) : OK);
     struct dead dead = {.at = queue->turn->now_ms, .reason = DEATH_UNDELIVERABLE};
     struct buf value = {0};
+    struct bytes before;
+    enum err err = rows_get(queue->rows, TABLE_GROUP, key_of(&key), &before);
+    bool again = err == OK; /* after damage a message may be acknowledged twice */
+    TRY(again || err == ERR_NOT_FOUND ? OK : err);
     buf_add(&value, &dead, sizeof dead);
     buf_add_bytes(&value, image);
-    enum err err = rows_put(queue->rows, TABLE_GROUP, key_of(&key), buf_bytes(&value));
+    err = rows_put(queue->rows, TABLE_GROUP, key_of(&key), buf_bytes(&value));
     buf_free(&value);
-    group->state.returned++;
+    group->state.returned += !again;
     group->state.died++;
     group->changed = true;
     return err;

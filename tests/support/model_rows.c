@@ -107,6 +107,84 @@ static enum err model_del(struct rows *rows, uint8_t table, struct bytes key)
 
 static const struct rows_ops ops = {model_get, model_ceil, model_below, model_put, model_del};
 
+/* ---- strict ---- */
+
+static void spoil(struct bytes *lent)
+{
+    if (lent->ptr != NULL) {
+        memset((void *)(uintptr_t)lent->ptr, 0xa5, lent->len);
+    }
+    drop(*lent);
+    *lent = BYTES_NONE;
+}
+
+static void take_back_values(struct model_rows *model)
+{
+    while (model->values_len > 0) {
+        spoil(&model->values[--model->values_len]);
+    }
+}
+
+static enum err lend_value(struct rows *rows, enum err err, struct bytes *value)
+{
+    struct model_rows *model = model_of(rows);
+    if (err == OK) {
+        if (model->values_len == model->values_cap) {
+            model->values_cap = model->values_cap == 0 ? 64 : model->values_cap * 2;
+            model->values = mem_realloc(model->values, model->values_cap * sizeof *model->values);
+        }
+        *value = copy(*value);
+        model->values[model->values_len++] = *value;
+    }
+    return err;
+}
+
+static enum err lend(struct rows *rows, enum err err, struct bytes *key, struct bytes *value)
+{
+    struct model_rows *model = model_of(rows);
+    spoil(&model->lent_key);
+    if (err == OK) {
+        *key = model->lent_key = copy(*key);
+    }
+    return lend_value(rows, err, value);
+}
+
+static enum err strict_get(struct rows *rows, uint8_t table, struct bytes key, struct bytes *out)
+{
+    return lend_value(rows, model_get(rows, table, key, out), out);
+}
+
+static enum err strict_ceil(struct rows *rows, uint8_t table, struct bytes from, struct bytes *out_key,
+                            struct bytes *out_value)
+{
+    return lend(rows, model_ceil(rows, table, from, out_key, out_value), out_key, out_value);
+}
+
+static enum err strict_below(struct rows *rows, uint8_t table, struct bytes before, struct bytes *out_key,
+                             struct bytes *out_value)
+{
+    return lend(rows, model_below(rows, table, before, out_key, out_value), out_key, out_value);
+}
+
+static enum err strict_put(struct rows *rows, uint8_t table, struct bytes key, struct bytes value)
+{
+    take_back_values(model_of(rows));
+    return model_put(rows, table, key, value);
+}
+
+static enum err strict_del(struct rows *rows, uint8_t table, struct bytes key)
+{
+    take_back_values(model_of(rows));
+    return model_del(rows, table, key);
+}
+
+static const struct rows_ops strict_ops = {strict_get, strict_ceil, strict_below, strict_put, strict_del};
+
+void model_rows_init_strict(struct model_rows *model)
+{
+    *model = (struct model_rows){.rows = {&strict_ops}};
+}
+
 void model_rows_init(struct model_rows *model)
 {
     *model = (struct model_rows){.rows = {&ops}};
@@ -119,4 +197,7 @@ void model_rows_close(struct model_rows *model)
         drop(model->list[i].value);
     }
     free(model->list);
+    take_back_values(model);
+    spoil(&model->lent_key);
+    free(model->values);
 }

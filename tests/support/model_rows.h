@@ -14,9 +14,16 @@ struct model_rows {
     struct rows rows;
     struct model_row *list;
     size_t len, cap;
+    /* strict: what was lent, and is taken back */
+    struct bytes *values;
+    struct bytes lent_key;
+    size_t values_len, values_cap;
 };
 
 void model_rows_init(struct model_rows *model);
+/* Keys and values that are lent are spoilt and freed as soon as rows.h allows it: whoever looks at them later is found
+ * out, by the address sanitizer at the latest. */
+void model_rows_init_strict(struct model_rows *model);
 void model_rows_close(struct model_rows *model);
 
 #endif
