@@ -161,7 +161,7 @@
 #define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
 #define LIMIT_CREDIT_TRIES 100
 #define LIMIT_DESTINATIONS 16 /* topics that a message goes on to: 422 */
-#define LIMIT_RETURNED 10000                          /* dead letters of a group that came back: the oldest goes */
+#define LIMIT_RETURNED 10000  /* dead letters of a group that came back: the oldest goes */
 #define LIMIT_SLIPS 100       /* messages that go on with one command */
 #define LIMIT_REDRIVE 100000  /* in one request */
 
