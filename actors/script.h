@@ -41,7 +41,6 @@ struct script {
 };
 
 enum { SCRIPT_ALL_PARTITIONS = UINT16_MAX }; /* of data; script_read takes it for a partition */
-enum { SCRIPT_WATCHES = 16 };                /* of one script */
 
 struct script_services {
     struct rows *(*rows)(struct script *script, unsigned partition);
@@ -88,7 +87,7 @@ static inline void script_join(struct script *s, uint8_t kind, uint8_t op, struc
     s->services->join(s, kind, op, address, item);
 }
 /* From now on, until the script ends, it hears when this id is touched (turn_touch); also of what was committed since
- * the step began. SCRIPT_WATCHES ids at most. Who looks for what it waits for looks after this: in the same step what
+ * the step began. LIMIT_WATCHES ids at most. Who looks for what it waits for looks after this: in the same step what
  * rows show may be older, but then the next wait is over at once. */
 static inline void script_watch(struct script *s, struct id id)
 {

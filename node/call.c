@@ -12,13 +12,14 @@
 struct script_watch {
     struct watch watch;
     struct call *call;
+    struct script_watch *next;
 };
 
 /* What a script watches. */
 struct waiter {
+    struct script_watch *watches;
     unsigned len;
     bool rung; /* since script_watch, or since the last wait was over */
-    struct script_watch watches[SCRIPT_WATCHES];
 };
 
 static void run_script(struct call *call);
@@ -34,8 +35,9 @@ static struct call *call_of(struct script *script)
 
 static void unwatch(struct call *call)
 {
-    for (unsigned i = 0; call->waiter != NULL && i < call->waiter->len; i++) {
-        watch_remove(call->worker, &call->waiter->watches[i].watch);
+    struct script_watch *each = call->waiter == NULL ? NULL : call->waiter->watches;
+    for (; each != NULL; each = each->next) {
+        watch_remove(call->worker, &each->watch);
     }
     call->waiter = NULL;
     call->waits = false;
@@ -422,9 +424,10 @@ static void service_watch(struct script *script, struct id id)
         call->waiter = arena_zalloc(call->arena, sizeof *call->waiter);
     }
     struct waiter *waiter = call->waiter;
-    CHECK(waiter->len < SCRIPT_WATCHES);
-    struct script_watch *added = &waiter->watches[waiter->len++];
-    *added = (struct script_watch){{.id = id, .rung = on_rung}, call};
+    CHECK(waiter->len++ < LIMIT_WATCHES);
+    struct script_watch *added = arena_alloc(call->arena, sizeof *added);
+    *added = (struct script_watch){{.id = id, .rung = on_rung}, call, waiter->watches};
+    waiter->watches = added;
     watch_add(worker, &added->watch);
     /* The step's snapshot does not show what was committed in between, and the watch has not heard of it. */
     bool newer = atomic_load_explicit(&worker->node->commit_seq, memory_order_relaxed) != worker->reader_seq;
@@ -494,6 +497,16 @@ void calls_drain(struct node_worker *worker)
             list_remove(&call->waiting);
             list_add_tail(&worker->rung, &call->waiting);
         }
+    }
+}
+
+void call_hurry(struct call *call)
+{
+    call->left = true;
+    if (call->waits) {
+        list_remove(&call->waiting);
+        list_add_tail(&call->worker->rung, &call->waiting);
+        worker_wake(&call->worker->worker);
     }
 }
 

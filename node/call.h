@@ -53,7 +53,7 @@ struct call {
     int64_t wait_ms;
     bool waits_next; /* the step asked for a wait */
     bool waits;
-    bool left; /* the client has closed its side */
+    bool left; /* the client has closed its side; the owner may set it before */
     struct join join;
     bool joining;
     struct submission *submission;
@@ -78,5 +78,7 @@ void calls_drain(struct node_worker *worker);
 /* The client has closed its side. True: it waits for the answer in script_wait, and need not get one; a script that
  * begins to wait later answers at once. */
 bool call_leave(struct call *call);
+/* The same, but what waits goes on at the turn's end, and answers what it has. */
+void call_hurry(struct call *call);
 
 #endif

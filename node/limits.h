@@ -30,6 +30,7 @@
 #define LIMIT_JOINED_ITEM_BYTES (3072 * 1024) /* an item: too_large */
 #define LIMIT_JOINED_FLIGHTS 2                /* joined commands under way, of one actor and operation on a worker */
 #define LIMIT_JOINED_WAITING 4096             /* items that wait for them: 503 overloaded */
+#define LIMIT_WATCHES 1000                    /* ids that one script watches; so many tubes a beanstalkd client */
 #define LIMIT_RUNG 256              /* scripts that waited and go on in one turn of a worker; the rest: the next */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */
@@ -136,7 +137,7 @@
 #define LIMIT_DEDUP_ID_BYTES 256
 #define LIMIT_DEDUP_MS (24LL * 3600 * 1000)
 #define LIMIT_DEDUP_USUAL_MS (120LL * 1000)
-#define LIMIT_DELAY_MS (366LL * 24 * 3600 * 1000)
+#define LIMIT_DELAY_MS 4294967295000LL /* 136 years, beanstalkd's longest */
 #define LIMIT_VISIBILITY_MS (12LL * 3600 * 1000)
 #define LIMIT_VISIBILITY_USUAL_MS (30LL * 1000)
 #define LIMIT_ATTEMPTS 10000
@@ -160,10 +161,11 @@
 #define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
 #define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
 #define LIMIT_CREDIT_TRIES 100
-#define LIMIT_DESTINATIONS 16 /* topics that a message goes on to: 422 */
-#define LIMIT_RETURNED 10000  /* dead letters of a group that came back: the oldest goes */
-#define LIMIT_SLIPS 100       /* messages that go on with one command */
-#define LIMIT_REDRIVE 100000  /* in one request */
+#define LIMIT_DESTINATIONS 16    /* topics that a message goes on to: 422 */
+#define LIMIT_RETURNED 10000     /* dead letters of a group that came back: the oldest goes */
+#define LIMIT_SLIPS 100          /* messages that go on with one command */
+#define LIMIT_REDRIVE 100000     /* in one request */
+#define LIMIT_TUBES_LISTED 20000 /* tubes in lists and sums of the beanstalkd facade: the first of each partition */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

@@ -39,6 +39,7 @@
 #include "node/router.h"
 #include "node/skew.h"
 #include "node/streams.h"
+#include "node/tubes.h"
 #include "node/turn_end.h"
 #include "node/turn_log.h"
 #include "node/upkeep.h"
@@ -286,6 +287,7 @@ static void init_worker(struct node *node, unsigned index)
     computes_init(worker);
     worker->watches = watches_new();
     worker->streams = streams_new(worker);
+    worker->tubes = tube_worker_new(worker, node->tubes);
     struct http_handler handler = request_handler(worker);
     http_server_init(&worker->server, &worker->worker, &handler, (unsigned)node->config.max_connections);
     turn_end_init(worker);
@@ -305,7 +307,10 @@ static enum err listen_all(struct node *node, char *why, size_t why_cap)
         }
         (void)snprintf(why, why_cap, "cannot listen on %.200s", node->config.listen[i]);
         for (unsigned w = 0; w < node->workers_len; w++) {
-            TRY(http_server_listen(&node->workers[w].server, address, facade, &port));
+            struct node_worker *worker = &node->workers[w];
+            TRY(facade != NULL && facade->plain
+                    ? http_server_listen_plain(&worker->server, address, tube_handler(worker->tubes), &port)
+                    : http_server_listen(&worker->server, address, facade, &port));
         }
         node->http_port = i == 0 ? port : node->http_port;
     }
@@ -466,6 +471,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->boot_ms = clock_boot_ms(node->clock);
     atomic_init(&node->commit_seq, 1);
     node->stream_hub = stream_hub_new();
+    node->tubes = tubes_new(node);
     node->watch_marks = watch_marks_new();
     node->hints = hints_new();
     node->guard = guard_new();
@@ -498,6 +504,7 @@ static void close_worker(struct worker *base, struct message *message)
     upkeep_stop(worker);
     streams_stop(worker);
     http_server_close(&worker->server);
+    tube_worker_stop(worker->tubes);
     peer_net_close(&worker->peers);
     timers_clear(&base->timers, &worker->tick);
     free(message);
@@ -529,7 +536,7 @@ static bool is_quiet(struct node *node)
         uint64_t commit = atomic_load(&node->partitions[p].commit), applied = atomic_load(&node->partitions[p].applied);
         open += commit > applied ? commit - applied : 0;
     }
-    return open == 0 && atomic_load(&node->computing) == 0;
+    return open == 0 && atomic_load(&node->computing) == 0 && !tubes_are_busy(node->tubes);
 }
 
 static void wait_until_quiet(struct node *node, int64_t ms)
@@ -568,6 +575,7 @@ static void free_node(struct node *node)
         joiner_close(worker);
         computes_close(worker);
         streams_free(worker->streams);
+        tube_worker_free(worker->tubes);
         watches_free(worker->watches);
         actors_close(&worker->actors);
         token_cache_free(worker->tokens);
@@ -580,6 +588,7 @@ static void free_node(struct node *node)
     hashers_free(node->hashers);
     balance_free(node->balance);
     stream_hub_free(node->stream_hub);
+    tubes_free(node->tubes);
     watch_marks_free(node->watch_marks);
     hints_free(node->hints);
     guard_free(node->guard);

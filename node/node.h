@@ -34,6 +34,8 @@ struct skew;
 struct statuses;
 struct stream_hub;
 struct streams;
+struct tube_worker;
+struct tubes;
 struct router;
 struct metrics;
 struct token_cache;
@@ -71,6 +73,7 @@ struct node_worker {
     int64_t hints_said_ms;
     bool draining; /* nothing is to be waited for any more */
     struct streams *streams;
+    struct tube_worker *tubes;
     struct list calls; /* under way */
     bool sweeping;     /* a chore's script is under way */
     size_t next_chore;
@@ -110,6 +113,7 @@ struct node {
 
     struct hashers *hashers; /* processes that hash passwords; its own lock */
     struct stream_hub *stream_hub;
+    struct tubes *tubes; /* of beanstalkd's clients; its own lock */
     struct watch_marks *watch_marks;
     struct hints *hints;       /* who is told of commits; its own lock */
     struct guard *guard;       /* revocations; its own lock */

@@ -38,6 +38,7 @@ struct facade {
     bool typed;              /* a body of another type is ERR_UNSUPPORTED_MEDIA_TYPE; else it is no body */
     unsigned partitions_max; /* as many fit into its ids; 0: any number */
     bool slash_free;         /* /x/ is /x; else GET /x is sent to /x/ if that is a route */
+    bool plain;              /* its clients speak another protocol than HTTP (beanstalkd.h): it has no routes */
     const struct facade_route *routes;
     /* Fills status, type, body and headers in the product's shape. The status is err_status(why->err) already. */
     void (*fail)(const struct facade_failure *why, struct reply *reply);
@@ -45,7 +46,7 @@ struct facade {
 
 extern const struct facade *const facades[]; /* NULL-terminated */
 const struct facade *facade_find(struct bytes name);
-extern const struct facade tasks_facade, remindme_facade;
+extern const struct facade tasks_facade, remindme_facade, beanstalkd_facade;
 
 static inline const struct facade_route *facade_route_of(const struct op *op)
 {

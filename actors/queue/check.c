@@ -263,6 +263,7 @@ static enum err check_consumers(struct queue *queue, const struct group *group, 
 static enum err check_dead(struct queue *queue, struct group *group, struct tally *tally)
 {
     struct walk walk = walk_of(queue->rows, TABLE_GROUP, group_key(queue->tid, group->gid, ROW_DEAD));
+    uint64_t orders = 0;
     struct bytes rest, value;
     enum err err;
     while ((err = walk_next(&walk, &rest, &value)) == OK) {
@@ -273,6 +274,25 @@ static enum err check_dead(struct queue *queue, struct group *group, struct tall
         MUST(value.len == sizeof(struct dead));
         MUST(group_pending(queue, group, number, &pending) == ERR_NOT_FOUND);
         tally->dead++;
+        struct dead dead;
+        memcpy(&dead, value.ptr, sizeof dead);
+        struct queue_key buried = buried_key(queue, group, dead.order, number);
+        MUST(dead.order == 0 || has_row(queue->rows, TABLE_GROUP, &buried));
+        orders += dead.order != 0;
+    }
+    MUST(err == ERR_NOT_FOUND);
+    return must_count(queue->rows, TABLE_GROUP, group_key(queue->tid, group->gid, ROW_BURIED), orders);
+}
+
+static enum err check_past(struct queue *queue, const struct group *group)
+{
+    struct walk walk = walk_of(queue->rows, TABLE_GROUP, group_key(queue->tid, group->gid, ROW_PAST));
+    struct bytes rest, value;
+    enum err err;
+    while ((err = walk_next(&walk, &rest, &value)) == OK) {
+        struct message message;
+        MUST(value.len == sizeof(struct past));
+        MUST(queue_message(queue, key_read_u64(rest.ptr), &message) == OK && message.lease_s > 0);
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
@@ -325,6 +345,7 @@ static enum err check_group(struct queue *queue, struct bytes name, uint32_t gid
     TRY(check_dead(queue, group, &tally));
     TRY(walk_count(queue->rows, TABLE_GROUP, group_key(queue->tid, group->gid, ROW_RETURNED), &returned));
     MUST(returned == group->state.returned);
+    TRY(check_past(queue, group));
     TRY(check_lanes_at(queue, group));
     TRY(check_consumers(queue, group, tally.consumers));
     TRY(count_untaken(queue, group, &untaken));
@@ -352,6 +373,8 @@ static enum err check_topic(struct rows *rows, struct arena *arena, struct bytes
     MUST(bytes_eq(topic.name, name));
     TRY(queue_open(&queue, &turn, name));
     MUST(bytes_eq(queue.name, name));
+    uint64_t tid;
+    MUST(ordinal_find(rows, queue.state.ordinal, &tid) == OK && tid == queue.tid);
     TRY(check_messages(rows, queue.tid, &queue.state));
     TRY(check_delays(rows, queue.tid, &queue.state));
     struct walk walk = walk_of(rows, TABLE_QUEUE, queue_key(queue.tid, ROW_GROUP_NAME));

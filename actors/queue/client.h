@@ -162,6 +162,7 @@ struct settle_state {
     struct receipt *receipts;
     struct ack_one *acks;
     uint8_t *results, *sent; /* of each receipt: enum settle_result; went in the last round */
+    const char *ok, *gone;   /* of a facade: the answer to one receipt, as text. NULL: JSON */
     uint8_t *room;           /* for what a round sends */
     size_t room_len;
     size_t len, slips; /* slips: of them, those that go on, and are not settled yet */

@@ -39,8 +39,7 @@ static enum err put_group(struct queue *queue, const struct group *group)
 {
     struct queue_key key = group_key(queue->tid, group->gid, ROW_GROUP);
     struct buf value = {0};
-    buf_add(&value, &group->state, sizeof group->state);
-    buf_add_bytes(&value, group->name);
+    state_row_add(&value, &group->state, sizeof group->state, group->name);
     enum err err = rows_put(queue->rows, TABLE_GROUP, key_of(&key), buf_bytes(&value));
     buf_free(&value);
     return err;
@@ -72,19 +71,14 @@ enum err group_find(struct rows *rows, uint64_t tid, uint32_t gid, struct group_
     struct queue_key key = group_key(tid, gid, ROW_GROUP);
     struct bytes value;
     TRY(rows_get(rows, TABLE_GROUP, key_of(&key), &value));
-    if (value.len < sizeof *out) {
-        return ERR_CORRUPT;
-    }
-    memcpy(out, value.ptr, sizeof *out);
-    *out_name = bytes_of(value.ptr + sizeof *out, value.len - sizeof *out);
-    return OK;
+    return state_row_read(value, out, sizeof *out, out_name) ? OK : ERR_CORRUPT;
 }
 
 int64_t group_paused_until(struct bytes row)
 {
-    struct group_state state = {0};
-    memcpy(&state, row.ptr, row.len < sizeof state ? 0 : sizeof state);
-    return state.paused_until;
+    struct group_state state;
+    struct bytes name;
+    return state_row_read(row, &state, sizeof state, &name) ? state.paused_until : 0;
 }
 
 enum err group_find_gid(struct rows *rows, uint64_t tid, struct bytes name, uint32_t *out)

@@ -3,7 +3,7 @@
 #ifndef BELFRY_ACTORS_QUEUE_GROUP_H
 #define BELFRY_ACTORS_QUEUE_GROUP_H
 
-#include "actors/queue/topic.h"
+#include "actors/queue/past.h"
 
 /* TABLE_GROUP, key = tid | gid | 'a', the name behind it. */
 struct group_state {
@@ -15,6 +15,9 @@ struct group_state {
     uint64_t in_flight, ready, parked, waiting;
     uint64_t dead, returned; /* dead letters; returned: those that came back (slip.h) */
     int64_t created_at, active_at, paused_until;
+    /* Ever: leases that ended; how often it was paused; delayed messages and dead letters deleted by their ids. */
+    uint64_t timeouts, pauses, deleted;
+    int64_t paused_at;
 };
 
 struct group {
@@ -38,6 +41,7 @@ struct dead { /* ROW_DEAD */
     uint32_t attempts, priority;
     int64_t at;
     uint32_t reason, reserved;
+    uint64_t order; /* buried: its place among those; 0: it was not */
 };
 
 /* An open topic. */
@@ -67,6 +71,8 @@ enum err queue_save(struct queue *queue) MUST_USE;
 enum err queue_group(struct queue *queue, uint32_t gid, struct group **out) MUST_USE;
 enum err queue_group_named(struct queue *queue, struct bytes name, struct group **out) MUST_USE;
 enum err queue_group_new(struct queue *queue, struct bytes name, struct group **out) MUST_USE;
+/* The one of that name; made if it is not there yet. Errors: ERR_LIMIT_REACHED. */
+enum err queue_group_for(struct queue *queue, struct bytes name, struct group **out) MUST_USE;
 enum err queue_all_groups(struct queue *queue) MUST_USE;
 /* All that the group remembers ends; its rows are swept. */
 enum err queue_group_end(struct queue *queue, struct group *group) MUST_USE;
@@ -83,6 +89,8 @@ enum err queue_message(struct queue *queue, uint64_t number, struct message *out
 enum err queue_number_of(struct rows *rows, uint64_t tid, uint64_t id, uint64_t *out) MUST_USE;
 /* Becomes available, with the next number, which is its id if it has none. Its parts must not be rows'. */
 enum err queue_append(struct queue *queue, struct message message) MUST_USE;
+/* The delayed one with that id becomes available. Errors: ERR_NOT_FOUND. */
+enum err queue_undelay(struct queue *queue, uint64_t id) MUST_USE;
 /* A group is paused until then; 0: it is not. */
 enum err queue_resume_at(struct queue *queue, struct group *group, int64_t at) MUST_USE;
 /* When the oldest message is looked at. */
@@ -125,14 +133,19 @@ enum err group_hold(struct queue *queue, struct group *group, uint64_t number, u
 /* Its key is free: the next one of it is ready. */
 enum err group_release(struct queue *queue, struct group *group, uint64_t number, uint64_t key_hash) MUST_USE;
 /* From flight to ready or waiting, or to the dead letters when its attempts are used up. */
-enum err group_retry(struct queue *queue, struct group *group, struct taken taken, int64_t delay_ms) MUST_USE;
+enum err group_retry(struct queue *queue, struct group *group, struct taken taken, int64_t delay_ms,
+                     enum past_event why) MUST_USE;
 /* From flight to the dead letters. */
 enum err group_bury(struct queue *queue, struct group *group, struct taken taken, enum death reason) MUST_USE;
 /* From flight to its end. */
 enum err group_finish(struct queue *queue, struct group *group, struct taken taken) MUST_USE;
-/* From the dead letters to ready, its attempts forgotten. */
 /* A dead letter. Errors: ERR_NOT_FOUND. */
 enum err group_dead(struct queue *queue, struct group *group, uint64_t number, struct dead *out) MUST_USE;
+/* Order and number of a buried one. */
+struct queue_key buried_key(const struct queue *queue, const struct group *group, uint64_t order, uint64_t number);
+/* Is none any more. Errors: ERR_NOT_FOUND: it was none. */
+enum err group_undead(struct queue *queue, struct group *group, uint64_t number, struct dead *out) MUST_USE;
+/* From the dead letters to ready, its attempts forgotten. */
 enum err group_revive(struct queue *queue, struct group *group, uint64_t number) MUST_USE;
 enum err group_pending(struct queue *queue, struct group *group, uint64_t number, struct pending *out) MUST_USE;
 /* Puts it where it says; of its key nothing is said. */

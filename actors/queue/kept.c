@@ -2,6 +2,9 @@
 #include "actors/queue/group.h"
 #include "node/limits.h"
 
+/* Large messages count for more: a command moves some megabytes at most. */
+enum { MOVE_BYTES = 16 * 1024 };
+
 enum err queue_message(struct queue *queue, uint64_t number, struct message *out)
 {
     struct queue_key key = message_key(queue->tid, number);
@@ -168,6 +171,27 @@ enum err queue_append(struct queue *queue, struct message message)
     return queue->state.retain_at == 0 ? queue_retain_at(queue, message.available_at + queue->topic.retention_ms) : OK;
 }
 
+enum err queue_undelay(struct queue *queue, uint64_t id)
+{
+    struct queue_key key = queue_key(queue->tid, ROW_DELAYED);
+    struct bytes row;
+    struct buf copy = {0};
+    struct message message;
+    key_u64_add(&key, id);
+    TRY(rows_get(queue->rows, TABLE_QUEUE, key_of(&key), &row));
+    buf_add_bytes(&copy, row);
+    enum err err = message_read(buf_bytes(&copy), &message);
+    struct queue_key time = time_key(err == OK ? message.available_at : 0, TIME_DELAYED, queue->tid);
+    key_u64_add(&time, id);
+    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE, key_of(&key)) : err;
+    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE_TIME, key_of(&time)) : err;
+    queue->state.delayed--;
+    queue->moves += 1 + (unsigned)(copy.len / MOVE_BYTES);
+    err = err == OK ? queue_append(queue, message) : err;
+    buf_free(&copy);
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err; /* half of it is written */
+}
+
 /* What a group still had to do with it ends. */
 static enum err group_lose(struct queue *queue, struct group *group, uint64_t number, const struct message *message)
 {
@@ -190,12 +214,9 @@ static enum err group_lose(struct queue *queue, struct group *group, uint64_t nu
         TRY(err == ERR_NOT_FOUND ? OK : err);
     }
     if (group->state.dead > 0) {
-        struct queue_key key = group_key(queue->tid, group->gid, ROW_DEAD);
-        key_u64_add(&key, number);
-        enum err err = rows_del(queue->rows, TABLE_GROUP, key_of(&key));
-        group->state.dead -= err == OK;
+        struct dead dead;
+        enum err err = group_undead(queue, group, number, &dead);
         group->state.dropped += err == OK;
-        group->changed = group->changed || err == OK;
         return err == ERR_NOT_FOUND ? OK : err;
     }
     return OK;
@@ -205,7 +226,7 @@ static enum err group_lose(struct queue *queue, struct group *group, uint64_t nu
 struct leaving {
     uint64_t number, id, key_hash;
     uint32_t priority;
-    bool apart;
+    bool apart, job;
     size_t size;
 };
 
@@ -216,6 +237,7 @@ static struct leaving leaving_of(uint64_t number, const struct message *message)
                             .key_hash = message->key_hash,
                             .priority = message->priority,
                             .apart = (message->flags & MESSAGE_APART) != 0,
+                            .job = message->lease_s > 0,
                             .size = MESSAGE_HEAD_BYTES + message->key.len + message->headers.len +
                                     message->destinations.len + message->body.len};
 }
@@ -230,6 +252,7 @@ static enum err erase_row(struct queue *queue, const struct leaving *leaving)
     queue->changed = true;
     queue->moves++;
     TRY(rows_del(queue->rows, TABLE_MESSAGE, key_of(&key)));
+    TRY(leaving->job ? past_forget(queue, leaving->number) : OK);
     key_u64_add(&moved, leaving->id);
     TRY(leaving->id != leaving->number ? rows_del(queue->rows, TABLE_QUEUE, key_of(&moved)) : OK);
     return leaving->key_hash != 0 ? rows_del(queue->rows, TABLE_QUEUE, key_of(&keyed)) : OK;

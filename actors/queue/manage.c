@@ -67,6 +67,7 @@ static enum err erase_topic(struct turn *turn, struct queue *queue)
     TRY(queue_retain_at(queue, 0));
     TRY(queue_dedup_at(queue, 0));
     TRY(topic_index_users(turn->rows, &queue->topic, false));
+    TRY(ordinal_forget(turn->rows, queue->state.ordinal));
     TRY(rows_del(turn->rows, TABLE_TOPIC, turn->key));
     TRY(rows_del(turn->rows, TABLE_QUEUE, key_of(&state)));
     turn_touch(turn, topic_watch_id(queue->name));
@@ -75,7 +76,8 @@ static enum err erase_topic(struct turn *turn, struct queue *queue)
 
 static enum err create_topic(struct turn *turn, struct topic *topic, struct reply *reply)
 {
-    const struct topic_state state = {.next = 1, .first = 1};
+    struct topic_state state = {.next = 1, .first = 1};
+    TRY(ordinal_give(turn->rows, turn->version, &state.ordinal));
     if (!TOPIC_GIVEN(topic, created_at)) {
         FIELD_SET(topic_fields, topic, struct topic, created_at, turn->now_ms);
     }
@@ -217,16 +219,13 @@ enum err queue_forget(struct turn *turn, struct id account, unsigned limit, unsi
 
 /* ---- dead letters ---- */
 
-static enum err settle_dead(struct queue *queue, struct group *group, enum dead_verb verb, uint64_t number)
+enum err queue_settle_dead(struct queue *queue, struct group *group, enum dead_verb verb, uint64_t number)
 {
-    struct queue_key key = group_key(queue->tid, group->gid, ROW_DEAD);
+    struct dead dead;
     if (verb == DEAD_REDRIVE) {
         return group_revive(queue, group, number);
     }
-    key_u64_add(&key, number);
-    TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
-    group->state.dead--;
-    group->changed = true;
+    TRY(group_undead(queue, group, number, &dead));
     queue->moves++;
     return queue->topic.retain_acked ? OK : queue_erase(queue, number); /* nobody else has to do with it */
 }
@@ -242,7 +241,7 @@ static enum err first_dead(struct queue *queue, const struct group *group, uint6
 
 static enum err settle_this(struct queue *queue, struct group *group, const struct dead_ask *in, uint64_t number)
 {
-    enum err err = settle_dead(queue, group, (enum dead_verb)in->verb, number);
+    enum err err = queue_settle_dead(queue, group, (enum dead_verb)in->verb, number);
     return err == ERR_NOT_FOUND ? ERR_CORRUPT : err; /* it is a dead letter: all that belongs to it must be there */
 }
 
@@ -384,6 +383,8 @@ static enum err pause(struct queue *queue, struct group *group, int64_t until)
 {
     bool over = until <= queue->turn->now_ms;
     queue->touched = over;
+    group->state.pauses++;
+    group->state.paused_at = queue->turn->now_ms;
     return queue_resume_at(queue, group, over ? 0 : until);
 }
 

@@ -56,7 +56,7 @@ static enum err mend_states(struct mend *mend)
     while ((err = walk_next(&walk, &rest, &value)) == OK) {
         const struct topic_state none = {.next = 1, .first = 1};
         struct topic topic = {0};
-        struct topic_state state;
+        struct topic_state state = none;
         struct bytes name;
         TRY(field_unpack(topic_fields, arena_copy(mend->arena, value), &topic));
         TRY(topic_index_users(mend->rows, &topic, true));
@@ -65,6 +65,7 @@ static enum err mend_states(struct mend *mend)
             err = topic_state_put(mend->rows, (uint64_t)topic.tid, &none, topic.name);
         }
         TRY(err);
+        TRY(state.ordinal == 0 ? OK : ordinal_put(mend->rows, state.ordinal, (uint64_t)topic.tid));
     }
     return end_of(err);
 }
@@ -90,8 +91,8 @@ static enum err erase_orphans(struct mend *mend, uint8_t table)
     enum err err;
     while ((err = queue_ceil(mend->rows, table, &from, 0, &found, &value)) == OK) {
         uint64_t tid = key_read_u64(found.ptr);
-        bool live;
-        TRY(is_live(mend, tid, &live));
+        bool live = tid == 0; /* of all topics */
+        TRY(live ? OK : is_live(mend, tid, &live));
         TRY(live ? OK : walk_erase(mend->rows, table, all_of(tid)));
         from = all_of(tid + 1);
         arena_reset(mend->arena);
@@ -457,6 +458,36 @@ static enum err repend_lost(struct mend *mend, uint64_t from)
     return end_of(err);
 }
 
+/* What happened to messages that are lost. */
+static enum err mend_past(struct mend *mend)
+{
+    struct walk walk = walk_group(mend, ROW_PAST);
+    struct bytes rest, value;
+    enum err err;
+    while ((err = walk_next(&walk, &rest, &value)) == OK) {
+        struct message message;
+        enum err is = queue_message(mend->queue, key_read_u64(rest.ptr), &message);
+        TRY(end_of(is));
+        TRY(is == OK ? OK : rows_del(mend->rows, TABLE_GROUP, bytes_of(walk.key.b, walk.key.len - 1)));
+    }
+    return end_of(err);
+}
+
+static enum err mend_buried(struct mend *mend)
+{
+    struct walk walk = walk_group(mend, ROW_DEAD);
+    struct bytes rest, value;
+    struct dead dead;
+    enum err err;
+    while ((err = walk_next(&walk, &rest, &value)) == OK) {
+        TRY(value.len == sizeof dead ? OK : ERR_CORRUPT);
+        memcpy(&dead, value.ptr, sizeof dead);
+        struct queue_key key = buried_key(mend->queue, mend->group, dead.order, key_read_u64(rest.ptr));
+        TRY(dead.order != 0 ? rows_put(mend->rows, TABLE_GROUP, key_of(&key), BYTES_NONE) : OK);
+    }
+    return end_of(err);
+}
+
 /* ---- a group: keys ---- */
 
 static enum err mend_holds(struct mend *mend)
@@ -547,7 +578,7 @@ static enum err mend_numbers(struct mend *mend)
 
 static enum err mend_group(struct mend *mend)
 {
-    static const enum group_row indexes[] = {ROW_HOLD, ROW_READY, ROW_PARKED};
+    static const enum group_row indexes[] = {ROW_HOLD, ROW_READY, ROW_PARKED, ROW_BURIED};
     struct erased erased = {0};
     uint64_t from;
     TRY(mend_deliveries(mend));
@@ -561,6 +592,8 @@ static enum err mend_group(struct mend *mend)
     for (size_t i = 0; i < ARRAY_LEN(indexes); i++) {
         TRY(erase_group_rows(mend, indexes[i]));
     }
+    TRY(mend_past(mend));
+    TRY(mend_buried(mend));
     TRY(mend_holds(mend));
     TRY(mend_places(mend));
     return mend_numbers(mend);
@@ -606,6 +639,7 @@ static enum err mend_topic(struct mend *mend, struct bytes name)
     TRY(mend_dedups(mend));
     TRY(mend_groups(mend));
     queue.state.holes = queue.state.holes == UINT64_MAX ? queue.state.next : queue.state.holes;
+    TRY(queue.state.ordinal != 0 ? OK : ordinal_give(mend->rows, queue.tid, &queue.state.ordinal));
     queue.changed = true;
     queue.touched = false; /* nobody waits yet */
     return queue_save(&queue);
@@ -617,6 +651,7 @@ static enum err mend_all(struct mend *mend)
     struct walk walk = walk_of(mend->rows, TABLE_TOPIC, everything);
     struct bytes rest, value;
     enum err err;
+    TRY(walk_erase(mend->rows, TABLE_QUEUE, queue_key(0, ROW_ORDINAL)));
     TRY(mend_states(mend));
     for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
         TRY(erase_orphans(mend, tables[i]));

@@ -10,7 +10,7 @@ struct head {
     uint32_t priority;
     int64_t published_at, available_at, expires_at;
     uint64_t id, key_hash, ordinal;
-    uint32_t headers_len, destinations_len, body_len, reserved;
+    uint32_t headers_len, destinations_len, body_len, lease_s;
 };
 _Static_assert(sizeof(struct head) == MESSAGE_HEAD_BYTES, "no padding");
 
@@ -28,7 +28,8 @@ void message_add(struct buf *out, const struct message *message)
                         .ordinal = message->ordinal,
                         .headers_len = (uint32_t)message->headers.len,
                         .destinations_len = (uint32_t)message->destinations.len,
-                        .body_len = (uint32_t)message->body.len};
+                        .body_len = (uint32_t)message->body.len,
+                        .lease_s = message->lease_s};
     buf_add(out, &head, sizeof head);
     buf_add_bytes(out, message->key);
     buf_add_bytes(out, message->headers);
@@ -53,6 +54,7 @@ enum err message_read(struct bytes row, struct message *out)
                             .published_at = head.published_at,
                             .available_at = head.available_at,
                             .expires_at = head.expires_at,
+                            .lease_s = head.lease_s,
                             .id = head.id,
                             .key_hash = head.key_hash,
                             .ordinal = head.ordinal,

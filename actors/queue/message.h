@@ -17,6 +17,7 @@ struct message {
     uint32_t priority;
     int64_t published_at, available_at; /* stamped time */
     int64_t expires_at;                 /* 0: never. In a command: how long it lives */
+    uint32_t lease_s;                   /* of a tube's job: how long a delivery holds it; 0: as the topic says */
     uint64_t id;                        /* what clients call it; its number, unless it was delayed */
     uint64_t key_hash;                  /* 0: no key */
     uint64_t ordinal;                   /* as many became available before it */

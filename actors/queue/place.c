@@ -251,18 +251,30 @@ static void leave_flight(struct queue *queue, struct group *group)
     queue->moves++;
 }
 
+struct queue_key buried_key(const struct queue *queue, const struct group *group, uint64_t order, uint64_t number)
+{
+    struct queue_key key = group_key(queue->tid, group->gid, ROW_BURIED);
+    key_u64_add(&key, order);
+    key_u64_add(&key, number);
+    return key;
+}
+
 enum err group_bury(struct queue *queue, struct group *group, struct taken taken, enum death reason)
 {
     struct queue_key key = number_key(queue, group, ROW_DEAD, taken.number);
     struct dead dead = {
         .attempts = taken.attempts, .priority = taken.priority, .at = queue->turn->now_ms, .reason = (uint32_t)reason};
+    dead.order = reason == DEATH_BURIED ? queue->turn->version : 0;
+    struct queue_key buried = buried_key(queue, group, dead.order, taken.number);
     struct message message;
     leave_flight(queue, group);
     enum err err = queue_message(queue, taken.number, &message);
     if (err == OK) {
         group->state.dead++;
         group->state.died++;
+        TRY(reason == DEATH_BURIED ? past_note(queue, group, taken.number, &message, PAST_BURY, 0) : OK);
         TRY(rows_put(queue->rows, TABLE_GROUP, key_of(&key), bytes_of(&dead, sizeof dead)));
+        TRY(dead.order != 0 ? rows_put(queue->rows, TABLE_GROUP, key_of(&buried), BYTES_NONE) : OK);
     } else if (err == ERR_NOT_FOUND) {
         group->state.dropped++; /* retention took it while it was in flight */
     } else {
@@ -271,7 +283,8 @@ enum err group_bury(struct queue *queue, struct group *group, struct taken taken
     return group_release(queue, group, taken.number, taken.key_hash);
 }
 
-enum err group_retry(struct queue *queue, struct group *group, struct taken taken, int64_t delay_ms)
+enum err group_retry(struct queue *queue, struct group *group, struct taken taken, int64_t delay_ms,
+                     enum past_event why)
 {
     struct message message;
     enum err err = queue_message(queue, taken.number, &message);
@@ -286,6 +299,8 @@ enum err group_retry(struct queue *queue, struct group *group, struct taken take
                               .until = queue->turn->now_ms + delay_ms,
                               .key_hash = taken.key_hash};
     leave_flight(queue, group);
+    group->state.timeouts += why == PAST_TIMEOUT;
+    TRY(past_note(queue, group, taken.number, &message, why, delay_ms));
     return group_pend(queue, group, taken.number, &pending);
 }
 
@@ -313,19 +328,29 @@ enum err group_dead(struct queue *queue, struct group *group, uint64_t number, s
     return OK;
 }
 
-enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
+enum err group_undead(struct queue *queue, struct group *group, uint64_t number, struct dead *out)
 {
     struct queue_key key = number_key(queue, group, ROW_DEAD, number);
-    struct dead dead;
-    struct message message;
-    uint64_t holder = 0;
-    TRY(group_dead(queue, group, number, &dead));
+    TRY(group_dead(queue, group, number, out));
+    struct queue_key buried = buried_key(queue, group, out->order, number);
     TRY(rows_del(queue->rows, TABLE_GROUP, key_of(&key)));
     group->state.dead--;
     group->changed = true;
+    enum err err = out->order != 0 ? rows_del(queue->rows, TABLE_GROUP, key_of(&buried)) : OK;
+    return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+}
+
+enum err group_revive(struct queue *queue, struct group *group, uint64_t number)
+{
+    struct dead dead;
+    struct message message;
+    uint64_t holder = 0;
+    TRY(group_undead(queue, group, number, &dead));
     queue->moves++;
     TRY(queue_message(queue, number, &message)); /* dead letters go when their messages go */
-    struct pending pending = {.place = PENDING_READY, .priority = dead.priority, .key_hash = message.key_hash};
+    uint64_t key_hash = message.key_hash;
+    TRY(past_note(queue, group, number, &message, PAST_KICK, dead.attempts));
+    struct pending pending = {.place = PENDING_READY, .priority = dead.priority, .key_hash = key_hash};
     if (pending.key_hash != 0) {
         TRY(held_by(queue, group, pending.key_hash, &holder));
         pending.place = holder != 0 ? PENDING_PARKED : PENDING_READY;

@@ -114,7 +114,7 @@ static enum err count_need(struct queue *queue, struct bytes rest, struct need *
         TRY(find_duplicate(queue, &head, &duplicate));
         if (duplicate == 0) { /* what was published already needs no room */
             need->count++;
-            TRY(count_lane(queue, need, message.priority));
+            TRY(message.lease_s > 0 ? OK : count_lane(queue, need, message.priority)); /* a job's gives way */
         }
     }
     return OK;

@@ -2,6 +2,7 @@
 
 #include "actors/join.h"
 #include "actors/queue/client.h"
+#include "actors/queue/job.h"
 #include "node/limits.h"
 
 #define NAME_QUERY (FIELD_QUERY | FIELD_REQUIRED | FIELD_IN_BYTES)
@@ -234,6 +235,8 @@ static const struct op ops[] = {
      .out = dead_done_fields, .reduce = dead_reduce},
     {QUEUE_DO_GROUP, OP_COMMAND, .flags = OP_FREES, .name = "do_group", IN(group_ask_fields, group_ask),
      .reduce = group_reduce},
+    {QUEUE_DO_JOB, OP_COMMAND, .flags = OP_FREES, .name = "do_job", IN(job_ask_fields, job_ask), .out = job_done_fields,
+     .reduce = job_reduce},
     {QUEUE_DO_RING, OP_COMMAND, .flags = OP_FREES, .name = "do_ring", IN(no_input_fields, no_input),
      .reduce = ring_reduce},
     {0}};

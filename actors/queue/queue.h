@@ -36,7 +36,8 @@ enum queue_op {
     QUEUE_DO_SETTLE,
     QUEUE_DO_DEAD,
     QUEUE_DO_GROUP,
-    QUEUE_DO_RING
+    QUEUE_DO_RING,
+    QUEUE_DO_JOB
 };
 
 /* ---- what joined commands hold (actors/join.h) ---- */
@@ -57,7 +58,13 @@ struct received {
     uint32_t more; /* there may be more: what was looked at could not be delivered */
 };
 /* DO_SETTLE: this, the group's name, then struct settle_one, one behind another. The answer: a byte each. */
-enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_EXTEND, SETTLE_BURY };
+enum settle_verb {
+    SETTLE_ACK = 1,
+    SETTLE_NACK,
+    SETTLE_EXTEND,
+    SETTLE_BURY,
+    SETTLE_RETURN /* a NACK that counts for nothing */
+};
 struct settle_ask {
     uint32_t verb, name_len;
     int64_t ms;       /* nack: delay; extend: from now on; -1: the topic's visibility */
@@ -76,6 +83,15 @@ bool settle_next(struct bytes *rest, struct settle_one *out, struct bytes *out_i
  * the topic is to be saved all the same. */
 enum err queue_make_room(struct queue *queue, uint64_t count) MUST_USE;
 enum err publish_reduce(struct turn *turn, const void *in, struct reply *reply);
+/* What the group would get next: nothing is written, but the open group's cursor may come further. Number 0: there is
+ * too much to look at. Errors: ERR_NOT_FOUND: nothing. */
+enum err receive_peek(struct queue *queue, struct group *group, uint64_t *out_number, uint32_t *out_priority) MUST_USE;
+/* A message that the group has not taken, and all that stand before it in its line, are ready (or parked). *out_more:
+ * there are too many for one command, some are left. */
+enum err receive_up_to(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
+                       bool *out_more) MUST_USE;
+/* That pending message is delivered. Errors: ERR_NOT_FOUND. */
+enum err receive_this(struct queue *queue, struct group *group, uint64_t number, struct received *out) MUST_USE;
 enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err settle_reduce(struct turn *turn, const void *in, struct reply *reply);
 
@@ -111,6 +127,9 @@ struct dead_done {
 };
 extern const struct field dead_ask_fields[], dead_done_fields[];
 enum err dead_reduce(struct turn *turn, const void *in, struct reply *reply);
+
+/* One of them; a purged one is erased where acknowledged messages are. Errors: ERR_NOT_FOUND. */
+enum err queue_settle_dead(struct queue *queue, struct group *group, enum dead_verb verb, uint64_t number) MUST_USE;
 
 /* DO_GROUP: deletes a group, or has it begin anew somewhere, or pauses it. */
 enum group_verb { GROUP_DELETE, GROUP_SEEK_START, GROUP_SEEK_END, GROUP_SEEK_TIME, GROUP_PAUSE };

@@ -9,8 +9,9 @@ struct pick {
     struct group *group;
     struct delivery_entry *entries;
     size_t len, max, bytes;
-    unsigned looked;     /* messages looked at */
-    uint64_t lanes_from; /* more urgent lanes have nothing for the group, or nothing that may be taken */
+    int64_t visibility_ms; /* -1: as the message says, or the topic */
+    unsigned looked;       /* messages looked at */
+    uint64_t lanes_from;   /* more urgent lanes have nothing for the group, or nothing that may be taken */
     bool full;
     bool blocked; /* the next in its place must wait, and no more may be parked */
     bool more;    /* it was stopped before it had looked at everything */
@@ -157,10 +158,22 @@ static enum err pass(struct pick *pick, const struct candidate *candidate)
     return group_come_to_lane(pick->queue, pick->group, candidate->priority, candidate->number);
 }
 
-static void add_entry(struct pick *pick, struct taken taken, size_t size)
+static int64_t lease_ms(const struct pick *pick, uint32_t lease_s)
 {
-    pick->entries[pick->len++] = (struct delivery_entry){
-        .number = taken.number, .key_hash = taken.key_hash, .attempts = taken.attempts + 1, .priority = taken.priority};
+    bool own = pick->visibility_ms < 0 && lease_s > 0;
+    return own                       ? (int64_t)lease_s * 1000
+           : pick->visibility_ms < 0 ? pick->queue->topic.visibility_ms
+                                     : pick->visibility_ms;
+}
+
+static void add_entry(struct pick *pick, struct taken taken, uint32_t lease_s, size_t size)
+{
+    pick->entries[pick->len++] =
+        (struct delivery_entry){.number = taken.number,
+                                .key_hash = taken.key_hash,
+                                .deadline = pick->queue->turn->now_ms + lease_ms(pick, lease_s),
+                                .attempts = taken.attempts + 1,
+                                .priority = taken.priority};
     pick->bytes += size;
     pick->group->state.in_flight++;
     pick->group->state.delivered++;
@@ -225,7 +238,7 @@ static enum err take_fresh(struct pick *pick, const struct candidate *candidate,
         return group_park(pick->queue, pick->group, candidate->number, &copy);
     }
     TRY(group_hold(pick->queue, pick->group, candidate->number, key_hash));
-    add_entry(pick, (struct taken){candidate->number, key_hash, 0, candidate->priority}, size);
+    add_entry(pick, (struct taken){candidate->number, key_hash, 0, candidate->priority}, copy.lease_s, size);
     return OK;
 }
 
@@ -237,6 +250,7 @@ static enum err take_ready(struct pick *pick, const struct candidate *candidate)
     TRY(group_pending(pick->queue, pick->group, number, &pending));
     TRY(queue_message(pick->queue, number, &message));
     size_t size = size_of(&message);
+    uint32_t lease_s = message.lease_s;
     bool expired = is_expired(pick, &message);
     if (!expired && !has_room(pick, size)) {
         return OK;
@@ -245,7 +259,7 @@ static enum err take_ready(struct pick *pick, const struct candidate *candidate)
     if (expired) {
         return expire(pick, number, pending.key_hash);
     }
-    add_entry(pick, (struct taken){number, pending.key_hash, pending.attempts, pending.priority}, size);
+    add_entry(pick, (struct taken){number, pending.key_hash, pending.attempts, pending.priority}, lease_s, size);
     return OK;
 }
 
@@ -272,18 +286,16 @@ static enum err pick_all(struct pick *pick)
     return OK;
 }
 
-static enum err deliver(struct pick *pick, const struct receive_ask *ask, struct received *out)
+static enum err deliver(struct pick *pick, uint64_t consumer, struct received *out)
 {
     struct queue *queue = pick->queue;
     struct turn *turn = queue->turn;
-    int64_t visibility = ask->visibility_ms < 0 ? queue->topic.visibility_ms : ask->visibility_ms;
     struct delivery delivery = {.smallest = UINT64_MAX,
                                 .id = turn->version * LIMIT_DELIVERIES_EACH + queue->deliveries++,
-                                .consumer = ask->consumer,
+                                .consumer = consumer,
                                 .entries = pick->entries,
                                 .len = pick->len};
     for (size_t i = 0; i < pick->len; i++) {
-        delivery.entries[i].deadline = turn->now_ms + visibility;
         delivery.smallest =
             delivery.entries[i].number < delivery.smallest ? delivery.entries[i].number : delivery.smallest;
     }
@@ -291,7 +303,7 @@ static enum err deliver(struct pick *pick, const struct receive_ask *ask, struct
     return delivery_put_new(queue, pick->group, &delivery);
 }
 
-static enum err open_group(struct queue *queue, struct bytes name, struct group **out)
+enum err queue_group_for(struct queue *queue, struct bytes name, struct group **out)
 {
     enum err err = queue_group_named(queue, name, out);
     if (err != ERR_NOT_FOUND) {
@@ -312,11 +324,12 @@ static enum err receive(struct queue *queue, const struct caller *caller, struct
     if (!topic_allows(&queue->topic, caller, USE_CONSUME)) {
         return ERR_FORBIDDEN;
     }
-    TRY(open_group(queue, bytes_of(item.ptr + sizeof ask, item.len - sizeof ask), &pick.group));
+    TRY(queue_group_for(queue, bytes_of(item.ptr + sizeof ask, item.len - sizeof ask), &pick.group));
     if (pick.group->state.paused_until > queue->turn->now_ms) {
         return OK;
     }
     pick.max = ask.max;
+    pick.visibility_ms = ask.visibility_ms;
     pick.entries = delivery_room(queue, pick.max);
     enum err err = pick_all(&pick);
     TRY(err == ERR_NOT_FOUND ? ERR_CORRUPT : err); /* the rows that it goes by do not fit together */
@@ -325,7 +338,71 @@ static enum err receive(struct queue *queue, const struct caller *caller, struct
         return OK;
     }
     pick.group->state.active_at = queue->turn->now_ms;
-    return deliver(&pick, &ask, out);
+    return deliver(&pick, ask.consumer, out);
+}
+
+/* ---- jobs of tubes (job.h) ---- */
+
+enum err receive_peek(struct queue *queue, struct group *group, uint64_t *out_number, uint32_t *out_priority)
+{
+    struct pick pick = {.queue = queue, .group = group, .max = 1};
+    struct candidate candidate;
+    TRY(next_candidate(&pick, &candidate));
+    *out_number = candidate.number;
+    *out_priority = candidate.source == SOURCE_NONE ? PRIORITY_USUAL : candidate.priority;
+    return candidate.source == SOURCE_NONE && !pick.more ? ERR_NOT_FOUND : OK;
+}
+
+/* The next of the line that a message stands in: its lane, or the places. */
+static enum err next_of_line(struct pick *pick, const struct message *message, struct candidate *out)
+{
+    *out = (struct candidate){0};
+    if (!group_takes_apart(message)) {
+        return look_at_places(pick, out);
+    }
+    pick->lanes_from = message->priority;
+    return look_at_lanes(pick, out);
+}
+
+enum err receive_up_to(struct queue *queue, struct group *group, uint64_t number, const struct message *message,
+                       bool *out_more)
+{
+    struct pick pick = {.queue = queue, .group = group, .max = 1};
+    const struct message line = {.flags = message->flags, .priority = message->priority};
+    struct candidate candidate = {0};
+    while (candidate.number != number && look(&pick)) {
+        struct message met;
+        bool waits;
+        TRY(next_of_line(&pick, &line, &candidate));
+        TRY(candidate.source == SOURCE_NONE && !pick.more ? ERR_CORRUPT : OK);
+        if (candidate.source == SOURCE_NONE) {
+            break;
+        }
+        TRY(queue_message(queue, candidate.number, &met));
+        struct pending pending = {.place = PENDING_READY, .priority = candidate.priority, .key_hash = met.key_hash};
+        TRY(group_must_wait(queue, group, candidate.number, &met, &waits));
+        TRY(pass(&pick, &candidate));
+        pending.place = waits ? PENDING_PARKED : PENDING_READY;
+        TRY(waits ? OK : group_hold(queue, group, candidate.number, pending.key_hash));
+        TRY(group_pend(queue, group, candidate.number, &pending));
+    }
+    *out_more = candidate.number != number;
+    return OK;
+}
+
+enum err receive_this(struct queue *queue, struct group *group, uint64_t number, struct received *out)
+{
+    struct pick pick = {.queue = queue, .group = group, .max = 1, .visibility_ms = -1};
+    struct pending pending;
+    struct message message;
+    TRY(group_pending(queue, group, number, &pending));
+    TRY(queue_message(queue, number, &message));
+    uint32_t lease_s = message.lease_s;
+    pick.entries = delivery_room(queue, pick.max);
+    TRY(group_unpend(queue, group, number, &pending));
+    add_entry(&pick, (struct taken){number, pending.key_hash, pending.attempts, pending.priority}, lease_s, 0);
+    group->state.active_at = queue->turn->now_ms;
+    return deliver(&pick, 0, out);
 }
 
 static bool is_whole(struct bytes item)

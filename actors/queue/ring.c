@@ -69,7 +69,7 @@ static enum err lease_ends(struct ring *ring, struct bytes rest)
             delivery.entries[kept++] = *entry;
             continue;
         }
-        TRY(must(group_retry(queue, group, taken, 0)));
+        TRY(must(group_retry(queue, group, taken, 0, PAST_TIMEOUT)));
     }
     delivery.len = kept;
     return must(delivery_update(queue, group, &delivery));
@@ -88,29 +88,6 @@ static enum err pause_ends(struct ring *ring, struct bytes rest)
     TRY(queue_group(&ring->queue, key_read_u32(rest.ptr), &group));
     ring->queue.touched = true;
     return must(queue_resume_at(&ring->queue, group, 0));
-}
-
-/* Large messages count for more: a command moves some megabytes at most. */
-enum { MOVE_BYTES = 16 * 1024 };
-
-static enum err delay_ends(struct ring *ring, struct bytes time, struct bytes rest)
-{
-    struct queue *queue = &ring->queue;
-    struct queue_key key = queue_key(queue->tid, ROW_DELAYED);
-    struct bytes row;
-    struct buf copy = {0};
-    struct message message;
-    key_u64_add(&key, key_read_u64(rest.ptr));
-    TRY(rows_get(queue->rows, TABLE_QUEUE, key_of(&key), &row));
-    buf_add_bytes(&copy, row);
-    enum err err = message_read(buf_bytes(&copy), &message);
-    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE, key_of(&key)) : err;
-    err = err == OK ? rows_del(queue->rows, TABLE_QUEUE_TIME, time) : err;
-    queue->state.delayed--;
-    queue->moves += 1 + (unsigned)(copy.len / MOVE_BYTES);
-    err = err == OK ? queue_append(queue, message) : err;
-    buf_free(&copy);
-    return must(err);
 }
 
 /* The oldest go when their time is over. */
@@ -171,7 +148,7 @@ static enum err due_of_topic(struct ring *ring, struct bytes time)
     switch ((enum queue_time)time.ptr[8]) {
     case TIME_LEASE: return lease_ends(ring, rest);
     case TIME_WAIT: return wait_ends(ring, rest);
-    case TIME_DELAYED: return delay_ends(ring, time, rest);
+    case TIME_DELAYED: return queue_undelay(&ring->queue, key_read_u64(rest.ptr));
     case TIME_RETAIN: return retention_ends(ring);
     case TIME_DEDUP: return dedup_ends(ring);
     case TIME_RESUME: return pause_ends(ring, rest);

@@ -78,7 +78,8 @@ static enum err settle_entry(struct queue *queue, struct group *group, const str
     }
     remove_entry(delivery, entry);
     switch ((enum settle_verb)ask->verb) {
-    case SETTLE_NACK: return group_retry(queue, group, taken, ask->ms);
+    case SETTLE_NACK: return group_retry(queue, group, taken, ask->ms, PAST_RELEASE);
+    case SETTLE_RETURN: return group_retry(queue, group, taken, 0, PAST_NOTHING);
     case SETTLE_BURY: return group_bury(queue, group, taken, DEATH_BURIED);
     case SETTLE_ACK:
     case SETTLE_EXTEND: break;
@@ -149,7 +150,7 @@ static bool is_whole(struct bytes item)
         return false;
     }
     memcpy(&ask, item.ptr, sizeof ask);
-    if (ask.verb < SETTLE_ACK || ask.verb > SETTLE_BURY || ask.name_len > item.len - sizeof ask || ask.ms < -1 ||
+    if (ask.verb < SETTLE_ACK || ask.verb > SETTLE_RETURN || ask.name_len > item.len - sizeof ask || ask.ms < -1 ||
         ask.ms > LIMIT_DELAY_MS || ask.priority > UINT32_MAX) {
         return false;
     }

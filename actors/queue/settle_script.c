@@ -179,6 +179,10 @@ static enum err settle_answer(struct script *s)
         script_goto(s, SLIP_READ);
         return OK;
     }
+    if (st->ok != NULL) {
+        buf_add_str(out, st->results[0] == SETTLED_OK ? st->ok : st->gone);
+        return script_done(s);
+    }
     s->reply->type = "application/json";
     buf_add_lit(out, "{\"results\":[");
     for (size_t i = 0; i < st->len; i++) {

@@ -165,26 +165,96 @@ enum err topic_find(struct rows *rows, struct bytes name, struct topic *out)
     return field_unpack(topic_fields, packed, out);
 }
 
+void state_row_add(struct buf *row, const void *state, size_t size, struct bytes name)
+{
+    uint32_t len = (uint32_t)size;
+    buf_add(row, &len, sizeof len);
+    buf_add(row, state, size);
+    buf_add_bytes(row, name);
+}
+
+bool state_row_read(struct bytes row, void *out, size_t size, struct bytes *out_name)
+{
+    uint32_t len;
+    memset(out, 0, size);
+    if (row.len < sizeof len) {
+        return false;
+    }
+    memcpy(&len, row.ptr, sizeof len);
+    if (len > row.len - sizeof len) {
+        return false;
+    }
+    memcpy(out, row.ptr + sizeof len, len < size ? len : size);
+    *out_name = bytes_of(row.ptr + sizeof len + len, row.len - sizeof len - len);
+    return true;
+}
+
 enum err topic_state_find(struct rows *rows, uint64_t tid, struct topic_state *out, struct bytes *out_name)
 {
     struct queue_key key = queue_key(tid, ROW_STATE);
     struct bytes value;
     TRY(rows_get(rows, TABLE_QUEUE, key_of(&key), &value));
-    if (value.len < sizeof *out) {
-        return ERR_CORRUPT;
-    }
-    memcpy(out, value.ptr, sizeof *out);
-    *out_name = bytes_of(value.ptr + sizeof *out, value.len - sizeof *out);
-    return OK;
+    return state_row_read(value, out, sizeof *out, out_name) ? OK : ERR_CORRUPT;
 }
 
 enum err topic_state_put(struct rows *rows, uint64_t tid, const struct topic_state *state, struct bytes name)
 {
     struct queue_key key = queue_key(tid, ROW_STATE);
     struct buf value = {0};
-    buf_add(&value, state, sizeof *state);
-    buf_add_bytes(&value, name);
+    state_row_add(&value, state, sizeof *state, name);
     enum err err = rows_put(rows, TABLE_QUEUE, key_of(&key), buf_bytes(&value));
     buf_free(&value);
     return err;
+}
+
+/* ---- ordinals ---- */
+
+static enum err u64_row(struct rows *rows, const struct queue_key *key, uint64_t *out)
+{
+    struct bytes value;
+    TRY(rows_get(rows, TABLE_QUEUE, key_of(key), &value));
+    TRY(value.len == sizeof *out ? OK : ERR_CORRUPT);
+    memcpy(out, value.ptr, sizeof *out);
+    return OK;
+}
+
+static struct queue_key ordinal_key(uint64_t ordinal)
+{
+    struct queue_key key = queue_key(0, ROW_ORDINAL);
+    key_u64_add(&key, ordinal);
+    return key;
+}
+
+enum err ordinal_find(struct rows *rows, uint64_t ordinal, uint64_t *out_tid)
+{
+    struct queue_key key = ordinal_key(ordinal);
+    return u64_row(rows, &key, out_tid);
+}
+
+enum err ordinal_put(struct rows *rows, uint64_t ordinal, uint64_t tid)
+{
+    struct queue_key key = ordinal_key(ordinal), last_key = queue_key(0, ROW_ORDINALS);
+    uint64_t last = 0;
+    enum err err = u64_row(rows, &last_key, &last);
+    TRY(err == ERR_NOT_FOUND ? OK : err);
+    last = ordinal > last ? ordinal : last;
+    TRY(rows_put(rows, TABLE_QUEUE, key_of(&last_key), bytes_of(&last, sizeof last)));
+    return rows_put(rows, TABLE_QUEUE, key_of(&key), bytes_of(&tid, sizeof tid));
+}
+
+enum err ordinal_give(struct rows *rows, uint64_t tid, uint64_t *out)
+{
+    struct queue_key key = queue_key(0, ROW_ORDINALS);
+    uint64_t last = 0;
+    enum err err = u64_row(rows, &key, &last);
+    TRY(err == ERR_NOT_FOUND ? OK : err);
+    *out = last + 1;
+    return ordinal_put(rows, *out, tid);
+}
+
+enum err ordinal_forget(struct rows *rows, uint64_t ordinal)
+{
+    struct queue_key key = ordinal_key(ordinal);
+    enum err err = rows_del(rows, TABLE_QUEUE, key_of(&key));
+    return err == ERR_NOT_FOUND ? OK : err; /* of a topic that damage has taken it from */
 }

@@ -49,6 +49,7 @@ struct topic_state {
     int64_t dedup_at;  /* when the oldest dedup_id is looked at; 0: there is none */
     uint64_t dedups;
     uint32_t groups, next_gid;
+    uint64_t ordinal; /* of the topic in its partition, never given twice: job.h */
 };
 
 /* ---- keys ---- */
@@ -65,7 +66,10 @@ enum queue_row { /* in TABLE_QUEUE, behind the tid */
                  ROW_MOVED = 'm',      /* id -> number, where they differ */
                  ROW_DEDUP = 'u',      /* digest -> time, id */
                  ROW_DEDUP_TIME = 't', /* time, digest */
-                 ROW_GROUP_NAME = 'g'  /* name -> gid */
+                 ROW_GROUP_NAME = 'g', /* name -> gid */
+                 /* Of no topic: behind tid 0. */
+                 ROW_ORDINAL = 'o', /* ordinal -> tid */
+                 ROW_ORDINALS = 'z' /* the last one that was given */
 };
 enum group_row { /* in TABLE_GROUP, behind tid and gid */
                  ROW_GROUP = 'a',
@@ -76,6 +80,8 @@ enum group_row { /* in TABLE_GROUP, behind tid and gid */
                  ROW_LANE_AT = 'l',  /* priority -> number of the last one taken from there */
                  ROW_PENDING = 'p',  /* number */
                  ROW_PARKED = 'q',   /* key hash, number */
+                 ROW_BURIED = 'b',   /* order, number: dead letters that were buried, in the order of that */
+                 ROW_PAST = 'j',     /* number -> what happened to it, of a tube's job */
                  ROW_READY = 'r',    /* priority, number */
                  ROW_DELIVERY = 'v', /* smallest number, delivery */
                  ROW_CONSUMER = 'c'
@@ -107,7 +113,23 @@ struct dedup_row {
     uint64_t id;
 };
 
+/* ---- ordinals ---- */
+
+/* Gives the topic the next one. */
+enum err ordinal_give(struct rows *rows, uint64_t tid, uint64_t *out) MUST_USE;
+/* That topic has it: after damage. */
+enum err ordinal_put(struct rows *rows, uint64_t ordinal, uint64_t tid) MUST_USE;
+/* Errors: ERR_NOT_FOUND. */
+enum err ordinal_find(struct rows *rows, uint64_t ordinal, uint64_t *out_tid) MUST_USE;
+enum err ordinal_forget(struct rows *rows, uint64_t ordinal) MUST_USE;
+
 /* ---- loading ---- */
+
+/* States of topics and groups as rows: how long the struct was when it was written, the struct, and a name; so that
+ * members can be added at its end. */
+void state_row_add(struct buf *row, const void *state, size_t size, struct bytes name);
+/* Members that the row does not have are zero. False: it is none. */
+bool state_row_read(struct bytes row, void *out, size_t size, struct bytes *out_name) MUST_USE;
 
 enum err topic_find(struct rows *rows, struct bytes name, struct topic *out) MUST_USE;
 /* The name points into the row. */

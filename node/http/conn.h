@@ -44,9 +44,12 @@ struct http_conn {
     size_t ignored;    /* bytes of the client's */
     uint64_t streamed; /* bytes of ours */
     const void *serves;
+    const struct plain_handler *plain; /* NULL: HTTP, which has a parser and a request */
     void *data;
 };
 
+/* Its first bytes may come. */
+void http_conn_begin(struct http_conn *conn);
 /* Unless it is closing already; the handler's gone is called within if a request is under way. */
 void http_conn_close(struct http_conn *conn);
 void http_conn_deadline(struct http_conn *conn, enum conn_phase phase, int64_t in_ms);
@@ -60,6 +63,19 @@ void http_conn_sent(struct http_conn *conn);
 void http_conn_bound(struct http_conn *conn);
 /* Reading goes on if it may. */
 void http_conn_read(struct http_conn *conn);
+
+/* The bytes of the message at hand are done with. */
+void http_conn_message_end(struct http_conn *conn);
+/* Handles what has come and sends what is ready, as far as both go at the moment. */
+void http_conn_process(struct http_conn *conn);
+/* Bytes behind those that are ready to be sent. */
+void http_conn_add_out(struct http_conn *conn, struct bytes bytes);
+/* A message is begun: a turn's time runs from its first one. */
+void http_server_note_time(struct http_server *server, int64_t now_ns);
+/* One message of a plain connection, or a part of one that is thrown away. False: bytes are missing. */
+bool http_plain_step(struct http_conn *conn, bool *out_message);
+
+void http_listeners_close(struct http_server *server);
 
 /* A stream's client sent something: it is thrown away. */
 void http_stream_ignore(struct http_conn *conn, size_t len);

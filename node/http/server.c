@@ -1,28 +1,16 @@
 #include "node/http/server.h"
 
-#include <arpa/inet.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "node/http/conn.h"
-#include "node/http/listen.h"
 
-enum { BACKLOG = 4096, KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
+enum { KEEP_IN_BYTES = 2048, KEEP_OUT_BYTES = 16384, LINGER_MS = 2000 };
 enum { TURN_NS = 300 * 1000 }; /* what one turn gives to connections that send request upon request */
 
-struct listener {
-    struct list link;
-    struct http_server *server;
-    bool local;
-    const void *serves;
-    union endpoint uv;
-};
-
-static void process(struct http_conn *conn);
 static void handle_bad(struct http_conn *conn, enum err err);
 
 static bool has_work(const struct http_conn *conn)
@@ -64,7 +52,9 @@ static void conn_free(uv_handle_t *handle)
     atomic_fetch_sub_explicit(&conn->server->stats.open, 1, memory_order_relaxed);
     count_held(conn, 0);
     list_remove(&conn->link);
-    http_parser_free(conn->parser);
+    if (conn->parser != NULL) {
+        http_parser_free(conn->parser);
+    }
     free(conn->request);
     buf_free(&conn->in);
     buf_free(&conn->more);
@@ -81,7 +71,9 @@ void http_conn_close(struct http_conn *conn)
     conn->closing = true;
     list_remove(&conn->waiting);
     timers_clear(&conn->server->worker->timers, &conn->timer);
-    if (conn->phase == PHASE_BUSY || conn->phase == PHASE_STREAM) {
+    if (conn->plain != NULL) {
+        conn->plain->closed(conn->plain->ctx, conn);
+    } else if (conn->phase == PHASE_BUSY || conn->phase == PHASE_STREAM) {
         conn->server->handler.gone(conn->server->handler.ctx, conn);
     }
     uv_close(&conn->uv.handle, conn_free);
@@ -104,6 +96,10 @@ static void on_deadline(struct timer *timer)
     struct http_server *server = conn->server;
     if (server->worker->now_ms < conn->deadline_ms) {
         timers_set(&server->worker->timers, timer, conn->deadline_ms);
+        return;
+    }
+    if (conn->plain != NULL && !conn->writing && conn->phase != PHASE_SENDING) {
+        timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS);
         return;
     }
     switch (conn->phase) {
@@ -158,15 +154,15 @@ static void on_written(uv_write_t *write, int status)
     if (conn->phase == PHASE_IDLE) {
         http_conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
     }
-    process(conn);
+    http_conn_process(conn);
 }
 
 /* Who takes memory when there is no more for connections gets none: bodies that do not come to their end
  * and answers that nobody takes could otherwise use all there is. */
 void http_conn_bound(struct http_conn *conn)
 {
-    count_held(conn,
-               conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap + http_parser_held(conn->parser));
+    count_held(conn, conn->in.cap + conn->more.cap + conn->out.cap + conn->sending.cap +
+                         (conn->plain == NULL ? http_parser_held(conn->parser) : 0));
     if (conn->server->held > LIMIT_HELD_BYTES && conn->held > LIMIT_HELD_EACH && !conn->closing) {
         atomic_fetch_add_explicit(&conn->server->stats.refused, 1, memory_order_relaxed);
         http_conn_close(conn);
@@ -219,7 +215,7 @@ static void add_in(struct http_conn *conn, struct bytes bytes)
     buf_add_bytes(&conn->in, bytes);
 }
 
-static void message_end(struct http_conn *conn)
+void http_conn_message_end(struct http_conn *conn)
 {
     conn->at += conn->used;
     conn->used = 0;
@@ -231,7 +227,23 @@ static void message_end(struct http_conn *conn)
         add_in(conn, buf_bytes(&conn->more));
         buf_free(&conn->more);
     }
-    http_parser_reset(conn->parser);
+    if (conn->plain == NULL) {
+        http_parser_reset(conn->parser);
+    }
+}
+
+void http_server_note_time(struct http_server *server, int64_t now_ns)
+{
+    server->now_ns = now_ns;
+    if (server->turn_until_ns == 0) {
+        server->turn_until_ns = server->now_ns + TURN_NS;
+    }
+}
+
+void http_conn_add_out(struct http_conn *conn, struct bytes bytes)
+{
+    take_buf(&conn->out, &conn->server->spare_out);
+    buf_add_bytes(&conn->out, bytes);
 }
 
 static void handle(struct http_conn *conn)
@@ -239,10 +251,7 @@ static void handle(struct http_conn *conn)
     struct http_server *server = conn->server;
     conn->phase = PHASE_BUSY;
     conn->started_ns = clock_boot_ns(server->worker->clock);
-    server->now_ns = conn->started_ns;
-    if (server->turn_until_ns == 0) {
-        server->turn_until_ns = server->now_ns + TURN_NS;
-    }
+    http_server_note_time(server, conn->started_ns);
     conn->close_after = !conn->request->keep_alive || server->draining;
     atomic_fetch_add_explicit(&server->stats.requests, 1, memory_order_relaxed);
     server->handler.request(server->handler.ctx, conn, conn->request);
@@ -296,6 +305,14 @@ static bool handle_batch(struct http_conn *conn, bool *first)
             wait_for_turn(conn);
             return false;
         }
+        if (conn->plain != NULL) {
+            bool message;
+            if (!http_plain_step(conn, &message)) {
+                return false;
+            }
+            *first = *first && !message;
+            continue;
+        }
         struct bytes in = bytes_of(conn->in.ptr + conn->at, conn->in.len - conn->at);
         enum http_parse parsed = http_parser_feed(conn->parser, in, conn->request, &conn->used);
         if (parsed == HTTP_LIMIT) {
@@ -318,8 +335,7 @@ static bool handle_batch(struct http_conn *conn, bool *first)
     return false;
 }
 
-/* Handles what has come and sends what is ready, as far as both go at the moment. */
-static void process(struct http_conn *conn)
+void http_conn_process(struct http_conn *conn)
 {
     if (conn->running) {
         return; /* an answer given within the handler: the loop below goes on */
@@ -353,7 +369,7 @@ static void turn_end(struct worker *worker, struct turn_hook *hook)
     struct http_server *server = container_of(hook, struct http_server, hook);
     server->turn_until_ns = 0;
     while (!list_empty(&server->waiting) && !turn_is_over(server)) {
-        process(container_of(server->waiting.next, struct http_conn, waiting));
+        http_conn_process(container_of(server->waiting.next, struct http_conn, waiting));
     }
     server->turn_until_ns = 0;
     if (!list_empty(&server->waiting)) {
@@ -406,11 +422,11 @@ void http_reply(struct http_conn *conn, const struct http_reply *reply)
         conn->phase = PHASE_SENDING;
     } else {
         conn->phase = PHASE_IDLE;
-        message_end(conn);
+        http_conn_message_end(conn);
         http_conn_deadline(conn, PHASE_IDLE, LIMIT_IDLE_MS);
     }
     if (!conn->running) {
-        process(conn);
+        http_conn_process(conn);
     }
 }
 
@@ -426,6 +442,12 @@ static void on_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
 static bool has_left(struct http_conn *conn)
 {
     const struct http_handler *handler = &conn->server->handler;
+    if (conn->plain != NULL) {
+        if (conn->phase == PHASE_BUSY) {
+            conn->plain->left(conn->plain->ctx, conn);
+        }
+        return false;
+    }
     return conn->phase == PHASE_BUSY && handler->left != NULL && handler->left(handler->ctx, conn);
 }
 
@@ -467,7 +489,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         http_conn_bound(conn);
         return;
     }
-    process(conn);
+    http_conn_process(conn);
 }
 
 /* Reading stops while a client sends faster than it is answered, and goes on here. */
@@ -480,60 +502,9 @@ void http_conn_read(struct http_conn *conn)
     }
 }
 
-/* ---- accepting ---- */
-
-static void name_peer(struct http_conn *conn)
+void http_conn_begin(struct http_conn *conn)
 {
-    struct sockaddr_storage address;
-    int len = sizeof address;
-    (void)snprintf(conn->remote, sizeof conn->remote, "local");
-    if (!conn->local && uv_tcp_getpeername(&conn->uv.tcp, (struct sockaddr *)&address, &len) == 0) {
-        if (address.ss_family == AF_INET) {
-            (void)uv_ip4_name((struct sockaddr_in *)&address, conn->remote, sizeof conn->remote);
-        } else {
-            (void)uv_ip6_name((struct sockaddr_in6 *)&address, conn->remote, sizeof conn->remote);
-        }
-    }
-}
-
-/* The kernel gives the lowest free number, so a high one says how many files are open. The log and the
- * state need files too, and the operator a connection. */
-static bool no_file_to_spare(const struct http_conn *conn)
-{
-    int file = 0;
-    return uv_fileno(&conn->uv.handle, &file) == 0 && file >= conn->server->max_file;
-}
-
-static void on_connection(uv_stream_t *stream, int status)
-{
-    const struct listener *listener = stream->data;
-    struct http_server *server = listener->server;
-    if (status != 0) {
-        return;
-    }
-    struct http_conn *conn = mem_zalloc(sizeof *conn);
-    conn->server = server;
-    conn->local = listener->local;
-    conn->serves = listener->serves;
-    conn->parser = http_parser_new();
-    conn->request = mem_zalloc(sizeof *conn->request);
     conn->timer.fire = on_deadline;
-    list_init(&conn->waiting);
-    list_add_tail(&server->conns, &conn->link);
-    uint64_t open = atomic_fetch_add_explicit(&server->stats.open, 1, memory_order_relaxed) + 1;
-    CHECK((conn->local ? uv_pipe_init(&server->worker->loop, &conn->uv.pipe, 0)
-                       : uv_tcp_init(&server->worker->loop, &conn->uv.tcp)) == 0);
-    conn->uv.handle.data = conn;
-    bool accepted = uv_accept(stream, &conn->uv.stream) == 0;
-    bool full = !conn->local && (open > server->max_connections || no_file_to_spare(conn));
-    if (!accepted || full || server->draining) {
-        atomic_fetch_add_explicit(&server->stats.refused, 1, memory_order_relaxed);
-        http_conn_close(conn);
-        return;
-    }
-    atomic_fetch_add_explicit(&server->stats.accepted, 1, memory_order_relaxed);
-    name_peer(conn);
-    server->worker->now_ms = clock_boot_ms(server->worker->clock);
     http_conn_deadline(conn, PHASE_IDLE, LIMIT_HEAD_MS);
     conn->reading = true;
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
@@ -541,42 +512,7 @@ static void on_connection(uv_stream_t *stream, int status)
     }
 }
 
-static struct listener *listener_new(struct http_server *server, bool local)
-{
-    struct listener *listener = mem_zalloc(sizeof *listener);
-    listener->server = server;
-    listener->local = local;
-    CHECK((local ? uv_pipe_init(&server->worker->loop, &listener->uv.pipe, 0)
-                 : uv_tcp_init(&server->worker->loop, &listener->uv.tcp)) == 0);
-    listener->uv.handle.data = listener;
-    list_add_tail(&server->listeners, &listener->link);
-    return listener;
-}
-
-enum err http_server_listen(struct http_server *server, const char *address, const void *serves, unsigned *out_port)
-{
-    int sockets[LISTEN_SOCKETS];
-    unsigned len = 0;
-    TRY(listen_sockets(address, true, out_port, sockets, &len));
-    enum err err = OK;
-    for (unsigned i = 0; i < len; i++) {
-        struct listener *listener = listener_new(server, false);
-        listener->serves = serves;
-        bool good = uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0 &&
-                    uv_listen(&listener->uv.stream, BACKLOG, on_connection) == 0;
-        err = good ? err : ERR_IO;
-    }
-    return err;
-}
-
-enum err http_server_listen_local(struct http_server *server, const char *path)
-{
-    (void)unlink(path);
-    struct listener *listener = listener_new(server, true);
-    return uv_pipe_bind(&listener->uv.pipe, path) == 0 && uv_listen(&listener->uv.stream, 64, on_connection) == 0
-               ? OK
-               : ERR_IO;
-}
+/* ---- a server ---- */
 
 static int files_for_connections(void)
 {
@@ -598,22 +534,10 @@ void http_server_init(struct http_server *server, struct worker *worker, const s
     worker_add_hook(worker, &server->hook);
 }
 
-static void listener_free(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
-static void close_listeners(struct http_server *server)
-{
-    for (struct list *link = list_pop(&server->listeners); link != NULL; link = list_pop(&server->listeners)) {
-        uv_close(&container_of(link, struct listener, link)->uv.handle, listener_free);
-    }
-}
-
 void http_server_drain(struct http_server *server)
 {
     server->draining = true;
-    close_listeners(server);
+    http_listeners_close(server);
     struct list *next;
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         struct http_conn *conn = container_of(link, struct http_conn, link);
@@ -626,7 +550,7 @@ void http_server_drain(struct http_server *server)
 
 void http_server_close(struct http_server *server)
 {
-    close_listeners(server);
+    http_listeners_close(server);
     buf_free(&server->spare_in);
     buf_free(&server->spare_out);
     struct list *next;

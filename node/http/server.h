@@ -30,6 +30,23 @@ struct http_handler {
     void *ctx;
 };
 
+/* Another protocol than HTTP, on listeners of its own: bytes in, bytes out, one message after the other. Connections
+ * have no deadlines but for what they do not take. */
+enum plain_parse { PLAIN_MORE, PLAIN_SKIP, PLAIN_MESSAGE };
+struct plain_handler {
+    /* A connection was accepted: http_conn_set_data is its own until closed. */
+    void (*opened)(void *ctx, struct http_conn *conn);
+    /* What the front of the bytes is: a message, or to be thrown away, of *out_used bytes; or it is not whole. */
+    enum plain_parse (*feed)(void *ctx, struct http_conn *conn, struct bytes data, size_t *out_used);
+    /* The message that feed has found. Answer with http_plain_reply exactly once, now or later. */
+    void (*message)(void *ctx, struct http_conn *conn);
+    /* The client has closed its side while it waits for an answer: hurry, it closes after that. */
+    void (*left)(void *ctx, struct http_conn *conn);
+    /* The connection is gone: never answer it. */
+    void (*closed)(void *ctx, struct http_conn *conn);
+    void *ctx;
+};
+
 struct http_server {
     struct worker *worker;
     struct http_handler handler;
@@ -63,6 +80,9 @@ void http_server_init(struct http_server *server, struct worker *worker, const s
  * handler's own: http_conn_serves gives it back for each connection. Errors: ERR_IO. */
 enum err http_server_listen(struct http_server *server, const char *address, const void *serves,
                             unsigned *out_port) MUST_USE;
+/* The same, of a protocol that lives as long as the server. */
+enum err http_server_listen_plain(struct http_server *server, const char *address, const struct plain_handler *plain,
+                                  unsigned *out_port) MUST_USE;
 /* Listens on a Unix socket; its connections are the operator's (http_conn_is_local). */
 enum err http_server_listen_local(struct http_server *server, const char *path) MUST_USE;
 /* Stops accepting; idle connections close now, busy ones after their answer. */
@@ -71,6 +91,9 @@ void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server);
 
 void http_reply(struct http_conn *conn, const struct http_reply *reply);
+
+/* The answer to a message of a plain_handler; close: and nothing more. */
+void http_plain_reply(struct http_conn *conn, struct bytes bytes, bool close);
 
 /* ---- an answer that goes on, instead of http_reply; not for HEAD ---- */
 
