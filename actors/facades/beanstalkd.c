@@ -242,6 +242,7 @@ static enum tube_parse take_body(struct tube_session *session, struct bytes in, 
                                  struct tube_command *out, size_t *used)
 {
     if (in.len - line < (size_t)size + 2) {
+        *used = 0;
         return TUBE_MORE;
     }
     out->body = bytes_of(in.ptr + line, size);

@@ -48,7 +48,7 @@ struct tube_command {
 
 /* What the front of the bytes is. */
 enum tube_parse {
-    TUBE_MORE,    /* a command that is not whole */
+    TUBE_MORE,    /* a command that is not whole; *out_used is 0 */
     TUBE_SKIP,    /* *out_used bytes that belong to a command that was refused */
     TUBE_COMMAND, /* *out_used bytes are a command */
     TUBE_REFUSED  /* and here it ends: session->refusal is its answer */
