@@ -43,7 +43,7 @@ static const struct flag flags[] = {
     TEXT("log-level", log_level, "info", "debug, info, warn or error"),
     TEXT("log-file", log_file, "", "FILE instead of stderr; rotated at 64 MiB"),
     TEXT("cors-origins", cors_origins, "", "origins that browsers may call from, separated by spaces, or *"),
-    NUMBER("workers", workers, 1, 64, 0, "event-loop threads; default: one a core"),
+    NUMBER("workers", workers, 1, 64, 0, "event-loop threads; default: one a core, but one"),
     NUMBER("partitions", partitions, 1, 256, 16, "data partitions; fixed when the data directory is founded"),
     NUMBER("election-timeout-ms", election_timeout_ms, 50, 60000, 200, "Raft election timeout"),
     NUMBER("heartbeat-ms", heartbeat_ms, 10, 10000, 50, "Raft heartbeat"),
@@ -138,8 +138,10 @@ static void set_defaults(struct config *config)
             CHECK(set(config, &flags[i], flags[i].text, "", &fresh) == OK);
         }
     }
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    config->workers = cores < 1 ? 1 : cores > 64 ? 64 : cores;
+    /* A core is left to the threads that write the log and the state: with as many workers as cores each has
+     * less to do in a turn, so that a request costs more turns, frames, syncs and wakes (bench/README.md). */
+    long workers = sysconf(_SC_NPROCESSORS_ONLN) - 1;
+    config->workers = workers < 1 ? 1 : workers > 64 ? 64 : workers;
 }
 
 static enum err from_environment(struct config *config)

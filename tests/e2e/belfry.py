@@ -18,6 +18,7 @@ import warnings
 
 BINARY = os.environ.get("BELFRY", "build/belfry")
 SLOW = float(os.environ.get("BELFRY_SLOW", "1"))  # sanitizers: time-outs are stretched by this
+os.environ.setdefault("BELFRY_WORKERS", "2")  # also where a node would have one alone: threads that meet are to be tested
 CHEAP = ["--argon2-memory-kib", "8", "--argon2-passes", "1"]
 
 
