@@ -3,11 +3,6 @@
 
 #include "actors/facades/beanstalkd_script.h"
 
-static const struct tube_in *input(const struct script *s)
-{
-    return s->in;
-}
-
 static enum err not_found(struct script *s)
 {
     return tube_say(s, "NOT_FOUND\r\n");
@@ -54,7 +49,7 @@ struct looked {
 static enum err id_begin(struct script *s)
 {
     struct tube_state *st = s->state;
-    if (!job_id_parse(input(s)->command.id, s->partitions, &st->name)) {
+    if (!job_id_parse(tube_input(s)->command.id, s->partitions, &st->name)) {
         return not_found(s);
     }
     script_read(s, st->name.partition);
@@ -77,7 +72,7 @@ static enum err peek_look(struct script *s)
     struct looked looked;
     enum err err = look_at_job(s, &looked);
     if (err == OK) {
-        return tube_say_job(s, "FOUND", input(s)->command.id, looked.job.message.body);
+        return tube_say_job(s, "FOUND", tube_input(s)->command.id, looked.job.message.body);
     }
     return err == ERR_NOT_FOUND ? not_found(s) : err;
 }
@@ -156,7 +151,7 @@ static enum err say_job(struct script *s, struct looked *looked)
             : past_find(looked->shard.rows, looked->shard.tid, looked->shard.group.gid, looked->job.number, &past));
     bool put = past.releases == 0 && past.delay_s == 0;
     buf_add_lit(&yaml, "---\n");
-    add(&yaml, "id", input(s)->command.id);
+    add(&yaml, "id", tube_input(s)->command.id);
     add_text(&yaml, "tube", looked->tube);
     add_text(&yaml, "state", bytes_str(numbers.state));
     add(&yaml, "pri", numbers.priority);
@@ -222,7 +217,7 @@ static enum err first_of(struct tube_shard *shard, enum tube_verb verb, uint64_t
 
 static enum err peek_tube(struct script *s)
 {
-    struct bytes name = tube_text(&input(s)->session->used);
+    struct bytes name = tube_text(&tube_input(s)->session->used);
     struct tube_shard shard;
     unsigned shards = 1;
     for (unsigned i = 0; i < shards; i++) {
@@ -230,7 +225,7 @@ static enum err peek_tube(struct script *s)
         uint64_t message;
         enum err err = tube_shard_open(s, name, i, &shard);
         shards = err == OK ? (unsigned)shard.topic.partitions : shards;
-        err = err == OK ? first_of(&shard, input(s)->command.verb, &message) : err;
+        err = err == OK ? first_of(&shard, tube_input(s)->command.verb, &message) : err;
         err = err == OK ? job_find(&shard.queue, &shard.group, message, &job) : err;
         if (err == OK) {
             struct job_name job_name = {shard.partition, shard.state.ordinal, message};
@@ -332,7 +327,7 @@ static void add_jobs(struct buf *yaml, const struct tube_numbers *numbers)
 
 static enum err stats_tube_look(struct script *s)
 {
-    const struct tube_in *in = input(s);
+    const struct tube_in *in = tube_input(s);
     struct tube_numbers numbers = {0};
     struct tube_users users = {0};
     struct buf yaml = {0};
@@ -410,7 +405,7 @@ static int by_text(const void *a, const void *b)
 
 static enum err all_names(struct script *s, struct tube_names *names)
 {
-    const struct tube_host *host = input(s)->host;
+    const struct tube_host *host = tube_input(s)->host;
     struct bytes *others;
     size_t len = host->tubes(host, s->arena, &others), kept = 0;
     for (unsigned p = 1; p <= s->partitions; p++) {
@@ -481,7 +476,7 @@ static void add_process(struct buf *yaml, const struct tube_totals *totals)
 
 static enum err stats_look(struct script *s)
 {
-    const struct tube_host *host = input(s)->host;
+    const struct tube_host *host = tube_input(s)->host;
     struct tube_names names = {0};
     struct tube_numbers sum = {0};
     struct tube_totals totals = {0};

@@ -36,6 +36,12 @@ extern const struct step tube_put_steps[], tube_reserve_steps[], tube_settle_ste
     tube_stats_steps[], tube_stats_job_steps[], tube_stats_tube_steps[], tube_list_steps[];
 /* Settings of a topic that a tube makes. */
 void tube_settings(struct script *s, struct bytes name, struct put_topic *out);
+const struct tube_in *tube_input(const struct script *s);
+/* The topic that the client's functions are about. */
+void tube_set_topic(struct script *s, struct bytes name);
+/* A delivery of one job of that topic: it is the connection's, and the answer. Errors: ERR_NOT_FOUND: its time is over
+ * already. */
+enum err tube_deliver(struct script *s, unsigned partition, const struct received *received) MUST_USE;
 /* Answers with that. */
 enum err tube_say(struct script *s, const char *text);
 /* "WORD id bytes", and the body. */
