@@ -59,6 +59,7 @@ struct script_services {
     void (*wait)(struct script *script, int64_t wait_ms);
     void (*applied)(struct script *script, unsigned partition, uint64_t index);
     void (*join)(struct script *script, uint8_t kind, uint8_t op, struct address address, struct bytes item);
+    void (*asked)(struct script *script, struct id id, bool got);
 };
 
 /* Before the next step: this partition's state here is fresh. */
@@ -105,6 +106,12 @@ static inline void script_wait(struct script *s, int64_t wait_ms)
 static inline void script_applied(struct script *s, unsigned partition, uint64_t index)
 {
     s->services->applied(s, partition, index);
+}
+/* Rung for this id, it asked for what was there, and got it, or somebody else had: who asks in vain is rung later the
+ * next time (node/watch.h). */
+static inline void script_asked(struct script *s, struct id id, bool got)
+{
+    s->services->asked(s, id, got);
 }
 static inline void script_goto(struct script *s, unsigned step)
 {

@@ -410,10 +410,18 @@ static void on_rung(struct watch *watch)
 {
     struct call *call = container_of(watch, struct script_watch, watch)->call;
     call->waiter->rung = true;
-    if (call->waits) {
+    if (call->waits && !watch_is_late(call->worker, watch)) {
         list_remove(&call->waiting);
         list_add_tail(&call->worker->rung, &call->waiting);
+    } else if (call->waits && !call->late) {
+        call->late = true;
+        set_deadline(call, LIMIT_LATE_MS < call->wait_ms ? LIMIT_LATE_MS : call->wait_ms);
     }
+}
+
+static void service_asked(struct script *script, struct id id, bool got)
+{
+    watch_asked(call_of(script)->worker, id, got);
 }
 
 static void service_watch(struct script *script, struct id id)
@@ -472,6 +480,7 @@ static bool begin_wait(struct call *call)
         return false;
     }
     call->waits = true;
+    call->late = false;
     set_deadline(call, call->wait_ms);
     return true;
 }
@@ -587,7 +596,7 @@ static void service_audit(struct script *script, const char *action, struct byte
 static const struct script_services services = {
     service_rows,  service_read,  service_command,      service_password, service_random,
     signing_sign,  service_audit, LIMIT_ACCESS_TOKEN_S, signing_stamp,    signing_sign_foreign,
-    service_watch, service_wait,  service_applied,      service_join};
+    service_watch, service_wait,  service_applied,      service_join,     service_asked};
 
 /* ---- scripts ---- */
 

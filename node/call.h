@@ -51,9 +51,9 @@ struct call {
     bool reading;
     struct waiter *waiter; /* what it watches; NULL: nothing; in the arena */
     int64_t wait_ms;
-    bool waits_next; /* the step asked for a wait */
-    bool waits;
-    bool left; /* the client has closed its side; the owner may set it before */
+    bool waits_next;  /* the step asked for a wait */
+    bool waits, late; /* late: it was rung, and looks a little later */
+    bool left;        /* the client has closed its side; the owner may set it before */
     struct join join;
     bool joining;
     struct submission *submission;

@@ -31,6 +31,7 @@
 #define LIMIT_JOINED_FLIGHTS 2                /* joined commands under way, of one actor and operation on a worker */
 #define LIMIT_JOINED_WAITING 4096             /* items that wait for them: 503 overloaded */
 #define LIMIT_WATCHES 1000                    /* ids that one script watches; so many tubes a beanstalkd client */
+#define LIMIT_LATE_MS 2                       /* who asked in vain looks so much later (node/watch.h) */
 #define LIMIT_RUNG 256              /* scripts that waited and go on in one turn of a worker; the rest: the next */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
 #define LIMIT_COMPUTE_QUEUE 256     /* hashes waiting on a node: 503 with Retry-After */

@@ -12,6 +12,8 @@ struct watches {
     unsigned len;
     atomic_uint here[HASHES]; /* written here, read by the state writer */
     atomic_uint_fast64_t count;
+    bool late[HASHES];
+    int64_t got_ms[HASHES];
     /* Written by the state writer, taken here. */
     atomic_uint_fast64_t touched[WORDS];
     atomic_bool any;
@@ -157,6 +159,27 @@ void watch_remove(struct node_worker *worker, struct watch *watch)
 {
     list_remove(&watch->link);
     set_count(worker->watches, watch->hash, -1);
+}
+
+/* Of several that ask together the first may get it. */
+enum { TOGETHER_MS = 20 };
+
+void watch_asked(struct node_worker *worker, struct id id, bool got)
+{
+    struct watches *watches = worker->watches;
+    unsigned hash = hash_of(id_bytes(&id));
+    int64_t now_ms = clock_boot_ms(worker->node->clock);
+    if (got) {
+        watches->late[hash] = false;
+        watches->got_ms[hash] = now_ms;
+    } else if (now_ms > watches->got_ms[hash] + TOGETHER_MS) {
+        watches->late[hash] = true;
+    }
+}
+
+bool watch_is_late(const struct node_worker *worker, const struct watch *watch)
+{
+    return worker->watches->late[watch->hash];
 }
 
 void watches_turn_end(struct node_worker *worker)

@@ -348,6 +348,9 @@ static enum err reserve_got(struct script *s)
     if (!refused) {
         memcpy(received, s->answer.body.ptr, sizeof *received);
     }
+    if (st->rung) {
+        script_asked(s, topic_watch_id(tube_input(s)->topic), received->id != 0);
+    }
     if (received->id != 0) {
         script_applied(s, client_partition(s, st->client.shard), s->answer.index);
         return OK;
@@ -408,7 +411,7 @@ static enum err reserve_waited(struct script *s)
     struct tube_state *st = s->state;
     in->host->waits(in->host, in->session, false);
     memset(st->tried, 0, in->session->watched_len);
-    st->fresh = s->rung; /* what rang is here already */
+    st->fresh = st->rung = s->rung; /* what rang is here already */
     st->client.tries = 0;
     script_goto(s, s->draining ? RESERVE_WAIT : RESERVE_LOOK);
     return OK;

@@ -25,7 +25,7 @@ struct tube_state {
     struct held_job *job;
     uint8_t *tried; /* reserve: watched tubes that had nothing in this round */
     size_t best;    /* which of them is asked */
-    bool fresh, waits;
+    bool fresh, waits, rung;
     unsigned partition;
     struct job_name name;
     struct job_ask ask;

@@ -430,6 +430,9 @@ static enum err receive_got(struct script *s)
         return ERR_INTERNAL;
     }
     memcpy(&st->received, s->answer.body.ptr, sizeof st->received);
+    if (st->rung) {
+        script_asked(s, topic_watch_id(topic_name(s)), st->received.id != 0);
+    }
     if (st->received.id != 0) {
         script_applied(s, client_partition(s, st->shard), s->answer.index);
         return OK;
