@@ -292,7 +292,7 @@ static enum err look_at_tube(struct script *s, size_t at, struct best *best)
     return OK;
 }
 
-/* Nothing was found: who says so must know. */
+/* Who says that there is nothing must know, and so must who chooses. */
 static enum err look_fresh(struct script *s)
 {
     const struct tube_session *session = tube_input(s)->session;
@@ -313,6 +313,9 @@ static enum err reserve_look(struct script *s)
     const struct tube_session *session = tube_input(s)->session;
     struct tube_state *st = s->state;
     struct best best = {.priority = UINT32_MAX};
+    if (session->watched_len > 1 && !st->fresh) {
+        return look_fresh(s); /* a more urgent one may not be known here yet */
+    }
     for (size_t i = 0; i < session->watched_len; i++) {
         TRY(st->tried[i] != 0 ? OK : look_at_tube(s, i, &best));
     }
