@@ -162,11 +162,13 @@
 #define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
 #define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
 #define LIMIT_CREDIT_TRIES 100
-#define LIMIT_DESTINATIONS 16    /* topics that a message goes on to: 422 */
-#define LIMIT_RETURNED 10000     /* dead letters of a group that came back: the oldest goes */
-#define LIMIT_SLIPS 100          /* messages that go on with one command */
-#define LIMIT_REDRIVE 100000     /* in one request */
-#define LIMIT_TUBES_LISTED 20000 /* tubes in lists and sums of the beanstalkd facade: the first of each partition */
+#define LIMIT_DESTINATIONS 16      /* topics that a message goes on to: 422 */
+#define LIMIT_RETURNED 10000       /* dead letters of a group that came back: the oldest goes */
+#define LIMIT_SLIPS 100            /* messages that go on with one command */
+#define LIMIT_REDRIVE 100000       /* in one request */
+#define LIMIT_HELD_JOBS 5000       /* reserved by one beanstalkd connection: OUT_OF_MEMORY */
+#define LIMIT_TUBES_WATCHED 200000 /* by all connections of a node together: OUT_OF_MEMORY */
+#define LIMIT_TUBES_LISTED 20000   /* tubes in lists and sums of the beanstalkd facade: the first of each partition */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

@@ -21,7 +21,7 @@ struct tubes {
     pthread_mutex_t mutex;
     struct map map; /* of struct tube_entry */
     atomic_uint_fast64_t commands[TUBE_VERBS];
-    atomic_uint_fast64_t connections, producers, workers, waiting, total_connections, returning;
+    atomic_uint_fast64_t connections, producers, workers, waiting, watched, total_connections, returning;
 };
 
 struct tube_worker {
@@ -218,6 +218,7 @@ static void on_closed(void *ctx, struct http_conn *http)
     host_waits(&tubes->host, &conn->session, false);
     COUNT(tube_text(&conn->session.used), using, -1);
     COUNT_WATCHED(&conn->session, watching, -1);
+    atomic_fetch_sub(&tubes->watched, conn->session.watched_len);
     atomic_fetch_sub_explicit(&tubes->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&tubes->producers, conn->produces, memory_order_relaxed);
     atomic_fetch_sub_explicit(&tubes->workers, conn->works, memory_order_relaxed);
@@ -301,6 +302,10 @@ static bool do_local(struct tube_conn *conn)
     struct tube_name used = conn->session.used;
     size_t watched = conn->session.watched_len;
     conn->out.len = 0;
+    if (conn->command.verb == TUBE_WATCH && atomic_load(&tubes->watched) >= LIMIT_TUBES_WATCHED) {
+        buf_add_lit(&conn->out, "OUT_OF_MEMORY\r\n");
+        return true;
+    }
     if (!tube_local(&conn->session, &conn->command, &conn->out)) {
         return false;
     }
@@ -308,7 +313,9 @@ static bool do_local(struct tube_conn *conn)
         COUNT(tube_text(&conn->session.used), using, 1);
         COUNT(tube_text(&used), using, -1);
     } else if (conn->session.watched_len != watched) {
-        COUNT(conn->command.tube, watching, conn->session.watched_len > watched ? 1 : -1);
+        int by = conn->session.watched_len > watched ? 1 : -1;
+        COUNT(conn->command.tube, watching, by);
+        atomic_fetch_add(&tubes->watched, (uint64_t)by);
     }
     return true;
 }
@@ -355,6 +362,7 @@ static void on_opened(void *ctx, struct http_conn *http)
     http_conn_set_data(http, conn);
     COUNT(tube_text(&conn->session.used), using, 1);
     COUNT_WATCHED(&conn->session, watching, 1);
+    atomic_fetch_add(&tubes->watched, conn->session.watched_len);
     atomic_fetch_add_explicit(&tubes->connections, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&tubes->total_connections, 1, memory_order_relaxed);
 }

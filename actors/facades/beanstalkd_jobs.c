@@ -230,6 +230,9 @@ static enum err reserve_begin(struct script *s)
     struct tube_state *st = s->state;
     const struct receive_ask ask = {.max = 1, .visibility_ms = -1};
     bool timed = in->command.verb == TUBE_RESERVE_TIMED;
+    if (in->session->held_len >= LIMIT_HELD_JOBS) {
+        return tube_say(s, "OUT_OF_MEMORY\r\n");
+    }
     st->client.until_ms = timed ? s->now_ms + (int64_t)in->command.timeout_s * 1000 : INT64_MAX;
     st->client.item = group_item(s, &ask, sizeof ask);
     st->tried = arena_zalloc(s->arena, in->session->watched_len);

@@ -167,6 +167,9 @@ static enum err job_begin(struct script *s)
     if (!job_id_parse(tube_input(s)->command.id, s->partitions, &st->name)) {
         return tube_say(s, "NOT_FOUND\r\n");
     }
+    if (tube_input(s)->command.verb == TUBE_RESERVE_JOB && tube_input(s)->session->held_len >= LIMIT_HELD_JOBS) {
+        return tube_say(s, "OUT_OF_MEMORY\r\n");
+    }
     script_read(s, st->name.partition);
     return OK;
 }

@@ -179,6 +179,7 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
     const struct list_topics *in = raw;
     size_t limit = in->limit > 0 ? (size_t)in->limit : LIMIT_PAGE_DEFAULT, len = 0;
     struct found_topic *all = arena_alloc(look->arena, look->partitions * (limit + 1) * sizeof *all);
+    struct bytes end = BYTES_NONE, last = BYTES_NONE; /* end: where a partition was not looked through */
     if (in->cursor.len > 0 && !topic_name_is_good(in->cursor)) {
         return ERR_INVALID_CURSOR;
     }
@@ -186,7 +187,12 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
     reply->fields = topic_out_fields;
     for (unsigned p = 1; p <= look->partitions; p++) {
         struct bytes after = in->cursor;
+        size_t looked = 0;
         for (size_t n = 0; n <= limit;) {
+            if (looked++ == LIMIT_SCAN_ROWS) { /* of others nothing is known behind the first such place */
+                end = end.len == 0 || bytes_cmp(after, end) < 0 ? after : end;
+                break;
+            }
             enum err err = next_name(look, p, after, &after);
             if (err == ERR_NOT_FOUND) {
                 break;
@@ -199,11 +205,14 @@ enum err list_topics_query(struct look *look, const void *raw, struct reply *rep
         }
     }
     qsort(all, len, sizeof *all, by_name);
-    for (size_t i = 0; i < len && i < limit; i++) {
+    for (size_t i = 0; i < len && i < limit && (end.len == 0 || bytes_cmp(all[i].name, end) <= 0); i++) {
         TRY(add_topic(look, &all[i], reply));
+        last = all[i].name;
     }
-    if (len > limit) {
-        buf_add_bytes(&reply->cursor, all[limit - 1].name);
+    if (end.len > 0 && (len <= limit || bytes_cmp(end, all[limit - 1].name) < 0)) {
+        buf_add_bytes(&reply->cursor, end);
+    } else if (len > limit) {
+        buf_add_bytes(&reply->cursor, last);
     }
     return OK;
 }

@@ -93,6 +93,25 @@ class SameWords(FacadeTest):
         got = user.post("/v1/topics/for.all/groups/g/receive", {"max": 9}).json["messages"]
         self.assertEqual([m["body"] for m in got], ["from HTTP", "YmFjaw=="])
 
+    def test_what_a_connection_may_have_is_bounded(self):
+        with Beanstalk(self.facade_port) as b:
+            b.socket.sendall(b"".join(b"watch bounded%d\r\n" % n for n in range(1000)))
+            last = [b.file.readline() for _ in range(1000)][-2:]
+            self.assertEqual(last, [b"WATCHING 1000\r\n", b"OUT_OF_MEMORY\r\n"])
+        with Beanstalk(self.facade_port) as b:
+            b.say("use many"), b.say("watch many"), b.say("ignore default")
+            for verb, count in ((b"put 0 0 600 1\r\nx\r\n", 5001), (b"reserve-with-timeout 0\r\n", 5001)):
+                for at in range(0, count, 100):
+                    part = min(100, count - at)
+                    b.socket.sendall(verb * part)
+                    answers = [b.file.readline() for _ in range(part * (2 if verb[:1] == b"r" and at + part < count else 1))]
+            self.assertEqual(answers[-1], b"OUT_OF_MEMORY\r\n")
+        with Beanstalk(self.facade_port) as b:  # the connection is gone: all of them are ready again
+            until = time.monotonic() + 30 * SLOW
+            while b.stats("stats-tube many")["current-jobs-ready"] != "5001" and time.monotonic() < until:
+                time.sleep(0.05)
+            self.assertEqual(b.stats("stats-tube many")["current-jobs-ready"], "5001")
+
     def test_jobs_outlive_the_node(self):
         with Beanstalk(self.facade_port) as b:
             b.say("use kept")
