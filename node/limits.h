@@ -183,6 +183,6 @@
 #endif
 #define LIMIT_DURABLE_MS 2000  /* between durable points */
 #define LIMIT_APPLY_BATCH 1024 /* entries applied in one transaction */
-#define LIMIT_APPLY_MS 10      /* for which one stays open while nobody waits for its end */
+#define LIMIT_APPLY_MS 40      /* for which one stays open while nobody waits for its end */
 
 #endif
