@@ -179,6 +179,15 @@ static void hear_of_commit(struct call *call)
     }
 }
 
+/* For all partitions: one for all reads of the call, of which there may be many. */
+static struct read_point *read_room(struct call *call)
+{
+    if (call->read_room == NULL) {
+        call->read_room = arena_alloc(call->arena, call->worker->node->partitions_len * sizeof *call->read_room);
+    }
+    return call->read_room;
+}
+
 /* Samples how far the read must see; it may run when that much is applied here. */
 static bool begin_read(struct call *call, unsigned first, unsigned last)
 {
@@ -192,7 +201,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
         return true; /* this replica as it is */
     }
     call->read_began_ns = clock_boot_ns(call->worker->node->clock);
-    call->read_points = first == last ? &one : arena_alloc(call->arena, (last - first + 1) * sizeof *call->read_points);
+    call->read_points = first == last ? &one : read_room(call);
     for (unsigned p = first; p <= last; p++) {
         sample(call, p, &call->read_points[p - first]);
     }
@@ -200,7 +209,7 @@ static bool begin_read(struct call *call, unsigned first, unsigned last)
         return true;
     }
     if (first == last) {
-        call->read_points = arena_alloc(call->arena, sizeof one);
+        call->read_points = read_room(call);
         *call->read_points = one;
     }
     return begin_waiting_to_read(call);
@@ -488,8 +497,11 @@ static bool begin_wait(struct call *call)
 void calls_run_rung(struct node_worker *worker)
 {
     struct list *link = NULL;
-    for (unsigned n = 0; n < LIMIT_RUNG && (link = list_pop(&worker->rung)) != NULL; n++) {
+    int64_t until_ns = list_empty(&worker->rung) ? 0 : clock_boot_ns(worker->node->clock) + LIMIT_RUNG_MS * 1000000LL;
+    bool over = false;
+    for (unsigned n = 0; n < LIMIT_RUNG && !over && (link = list_pop(&worker->rung)) != NULL; n++) {
         end_wait(container_of(link, struct call, waiting));
+        over = clock_boot_ns(worker->node->clock) >= until_ns;
     }
     if (!list_empty(&worker->rung)) {
         worker_wake(&worker->worker); /* other things' turn first */

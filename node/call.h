@@ -45,7 +45,7 @@ struct call {
     bool finished;
     struct list waiting;            /* in worker->read_waiters or worker->rung */
     unsigned read_first, read_last; /* partitions a read waits for */
-    struct read_point *read_points;
+    struct read_point *read_points, *read_room;
     int64_t read_began_ns;
     uint64_t read_index; /* a read that needs no more than this entry; 0: it must be fresh */
     bool reading;

@@ -31,6 +31,7 @@
 #define LIMIT_JOINED_FLIGHTS 2                /* joined commands under way, of one actor and operation on a worker */
 #define LIMIT_JOINED_WAITING 4096             /* items that wait for them: 503 overloaded */
 #define LIMIT_WATCHES 1000                    /* ids that one script watches; so many tubes a beanstalkd client */
+#define LIMIT_RUNG_MS 2                       /* and for so long, at least one of them */
 #define LIMIT_LATE_MS 2                       /* who asked in vain looks so much later (node/watch.h) */
 #define LIMIT_RUNG 256              /* scripts that waited and go on in one turn of a worker; the rest: the next */
 #define LIMIT_MAILBOX 256           /* commands waiting in one actor: 503 overloaded */
@@ -168,7 +169,7 @@
 #define LIMIT_REDRIVE 100000       /* in one request */
 #define LIMIT_HELD_JOBS 5000       /* reserved by one beanstalkd connection: OUT_OF_MEMORY */
 #define LIMIT_TUBES_WATCHED 200000 /* by all connections of a node together: OUT_OF_MEMORY */
-#define LIMIT_TUBES_LISTED 20000   /* tubes in lists and sums of the beanstalkd facade: the first of each partition */
+#define LIMIT_TUBES_LISTED 5000    /* tubes in lists and sums of the beanstalkd facade: the first of each partition */
 
 /* Storage. */
 #define LIMIT_SEGMENT_MIB 32                /* a file of the log */

@@ -44,7 +44,6 @@ struct tube_conn {
     bool calling, left, returning;
     bool produces, works; /* it has put, or reserved */
     bool waits;
-    struct buf out;
 };
 
 /* ---- what connections use, watch and wait for ---- */
@@ -112,9 +111,10 @@ static size_t host_tubes(const struct tube_host *host, struct arena *arena, stru
     struct tubes *tubes = tubes_of(host);
     size_t at = 0, len = 0;
     (void)pthread_mutex_lock(&tubes->mutex);
-    *out = arena_alloc(arena, (tubes->map.len + 1) * sizeof **out);
+    size_t most = tubes->map.len < LIMIT_TUBES_LISTED ? tubes->map.len : LIMIT_TUBES_LISTED;
+    *out = arena_alloc(arena, (most + 1) * sizeof **out);
     const struct tube_entry *entry;
-    while ((entry = map_next(&tubes->map, &at)) != NULL) {
+    while (len < most && (entry = map_next(&tubes->map, &at)) != NULL) {
         (*out)[len++] = arena_copy(arena, tube_text(&entry->name));
     }
     (void)pthread_mutex_unlock(&tubes->mutex);
@@ -192,7 +192,6 @@ static void conn_free(struct tube_conn *conn)
     list_remove(&conn->link);
     tube_session_close(&conn->session);
     arena_close(&conn->arena);
-    buf_free(&conn->out);
     free(conn);
 }
 
@@ -235,28 +234,29 @@ static void on_closed(void *ctx, struct http_conn *http)
 static void call_done(struct call *call)
 {
     struct tube_conn *conn = container_of(call, struct tube_conn, call);
+    struct reply reply = call->reply; /* the next command may be begun before this one's memory goes */
+    bool failed = call->err != OK;
+    const char *why = failed ? tube_failure(conn->command.verb, call->err) : NULL;
     conn->calling = false;
-    conn->out.len = 0;
-    if (call->err == OK) {
-        buf_add_bytes(&conn->out, buf_bytes(&call->reply.body));
-    } else {
-        buf_add_str(&conn->out, tube_failure(conn->command.verb, call->err));
-    }
-    reply_close(&call->reply);
     call->reply = (struct reply){0};
     arena_reset(&conn->arena);
     host_waits(&conn->of->tubes->host, &conn->session, false);
     if (conn->conn == NULL) {
         conn_end(conn);
     } else {
-        http_plain_reply(conn->conn, buf_bytes(&conn->out), false);
+        http_plain_reply(conn->conn, failed ? bytes_str(why) : buf_bytes(&reply.body), false);
     }
+    reply_close(&reply);
 }
 
 static void start_call(struct tube_conn *conn, const struct op *op)
 {
+    struct tube_command command = conn->command;
+    /* The connection's bytes may go while the call goes on. The body is a put's, which keeps what it needs of it at
+     * once. */
+    command.tube = arena_copy(&conn->arena, command.tube);
     conn->in = (struct tube_in){
-        .self = &conn->in, .command = conn->command, .session = &conn->session, .host = &conn->of->tubes->host};
+        .self = &conn->in, .command = command, .session = &conn->session, .host = &conn->of->tubes->host};
     conn->call = (struct call){.worker = conn->of->worker,
                                .kind = kind_find(KIND_QUEUE),
                                .op = op,
@@ -296,17 +296,16 @@ static void note_command(struct tube_conn *conn)
 }
 
 /* What the connection uses and watches may be other tubes now. */
-static bool do_local(struct tube_conn *conn)
+static bool do_local(struct tube_conn *conn, struct buf *out)
 {
     struct tubes *tubes = conn->of->tubes;
     struct tube_name used = conn->session.used;
     size_t watched = conn->session.watched_len;
-    conn->out.len = 0;
     if (conn->command.verb == TUBE_WATCH && atomic_load(&tubes->watched) >= LIMIT_TUBES_WATCHED) {
-        buf_add_lit(&conn->out, "OUT_OF_MEMORY\r\n");
+        buf_add_lit(out, "OUT_OF_MEMORY\r\n");
         return true;
     }
-    if (!tube_local(&conn->session, &conn->command, &conn->out)) {
+    if (!tube_local(&conn->session, &conn->command, out)) {
         return false;
     }
     if (conn->command.verb == TUBE_USE) {
@@ -323,6 +322,7 @@ static bool do_local(struct tube_conn *conn)
 static void on_message(void *ctx, struct http_conn *http)
 {
     struct tube_conn *conn = http_conn_data(http);
+    struct buf out = {0};
     (void)ctx;
     if (conn->refusal != NULL) {
         http_plain_reply(http, bytes_str(conn->refusal), false);
@@ -331,11 +331,12 @@ static void on_message(void *ctx, struct http_conn *http)
     note_command(conn);
     if (conn->command.verb == TUBE_QUIT) {
         http_plain_reply(http, BYTES_NONE, true);
-    } else if (do_local(conn)) {
-        http_plain_reply(http, buf_bytes(&conn->out), false);
+    } else if (do_local(conn, &out)) {
+        http_plain_reply(http, buf_bytes(&out), false);
     } else {
         start_call(conn, tube_op(conn->command.verb));
     }
+    buf_free(&out);
 }
 
 static void on_left(void *ctx, struct http_conn *http)

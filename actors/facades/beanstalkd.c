@@ -9,13 +9,19 @@ enum { LINE_BYTES = 224 /* with its end, as in beanstalkd */ };
 
 static const struct tube_name usual = {7, "default"};
 
+/* Arrays grow by doubling, and shrink when three quarters of them are empty. */
+static void *fit(void *list, size_t len, size_t size, size_t *cap)
+{
+    size_t want = len > *cap ? 2 * *cap + (*cap == 0) : *cap > 8 && len < *cap / 4 ? *cap / 2 : *cap;
+    bool same = want == *cap;
+    *cap = want;
+    return same ? list : mem_realloc(list, want * size);
+}
+
 static void watch(struct tube_session *session, const struct tube_name *name)
 {
-    if (session->watched_len == session->watched_cap) {
-        session->watched_cap = session->watched_cap == 0 ? 1 : 2 * session->watched_cap;
-        session->watched = mem_realloc(session->watched, session->watched_cap * sizeof *session->watched);
-    }
-    session->watched[session->watched_len++] = *name;
+    session->watched = fit(session->watched, ++session->watched_len, sizeof *session->watched, &session->watched_cap);
+    session->watched[session->watched_len - 1] = *name;
 }
 
 void tube_session_init(struct tube_session *session)
@@ -47,16 +53,34 @@ struct held_job *tube_held(struct tube_session *session, uint64_t id, int64_t no
 
 void tube_hold(struct tube_session *session, const struct held_job *job)
 {
-    if (session->held_len == session->held_cap) {
-        session->held_cap = session->held_cap == 0 ? 1 : 2 * session->held_cap;
-        session->held = mem_realloc(session->held, session->held_cap * sizeof *session->held);
+    for (size_t i = 0; i < session->held_len; i++) {
+        if (session->held[i].id == job->id) {
+            session->held[i] = *job; /* its time was over, and it has come again */
+            return;
+        }
     }
-    session->held[session->held_len++] = *job;
+    session->held = fit(session->held, ++session->held_len, sizeof *session->held, &session->held_cap);
+    session->held[session->held_len - 1] = *job;
 }
 
 void tube_unhold(struct tube_session *session, struct held_job *job)
 {
     *job = session->held[--session->held_len];
+    session->held = fit(session->held, session->held_len, sizeof *session->held, &session->held_cap);
+}
+
+int64_t tube_first_deadline(struct tube_session *session, int64_t now_ms)
+{
+    int64_t first = INT64_MAX;
+    for (size_t i = session->held_len; i > 0; i--) {
+        int64_t until_ms = session->held[i - 1].until_ms;
+        if (until_ms <= now_ms) {
+            tube_unhold(session, &session->held[i - 1]);
+        } else {
+            first = until_ms < first ? until_ms : first;
+        }
+    }
+    return first;
 }
 
 /* ---- arguments ---- */
@@ -380,6 +404,7 @@ static void ignore(struct tube_session *session, struct bytes text, struct buf *
     }
     if (at < session->watched_len) {
         session->watched[at] = session->watched[--session->watched_len];
+        session->watched = fit(session->watched, session->watched_len, sizeof *session->watched, &session->watched_cap);
     }
     watching(session, out);
 }

@@ -43,7 +43,7 @@ struct tube_command {
     enum tube_verb verb;
     uint64_t id;
     uint32_t priority, delay_s, ttr_s, bound, timeout_s;
-    struct bytes tube, body;
+    struct bytes tube, body; /* in a script's input, the body is good in its first step alone */
 };
 
 /* What the front of the bytes is. */
@@ -102,7 +102,7 @@ struct tube_totals {
 struct tube_host {
     /* False: no connection here has to do with that tube. */
     bool (*users)(const struct tube_host *host, struct bytes tube, struct tube_users *out);
-    /* All tubes that connections here have to do with; arena memory. */
+    /* Tubes that connections here have to do with, LIMIT_TUBES_LISTED at most; arena memory. */
     size_t (*tubes)(const struct tube_host *host, struct arena *arena, struct bytes **out);
     void (*totals)(const struct tube_host *host, struct tube_totals *out);
     /* The connection waits for a job, or does so no more. */

@@ -116,8 +116,17 @@ enum { PUT_MAKE = 1, PUT_NUMBER = 3, PUT_SEND = 4 };
 static enum err put_begin(struct script *s)
 {
     struct tube_state *st = s->state;
+    const struct tube_command *command = &tube_input(s)->command;
+    struct buf item = {0};
+    struct publish_head head = {.delay_ms = (int64_t)command->delay_s * 1000};
+    struct message message = {.flags = MESSAGE_BASE64,
+                              .priority = command->priority,
+                              .lease_s = command->ttr_s > 0 ? command->ttr_s : 1,
+                              .body = command->body};
+    publish_add(&item, head, &message);
+    st->client.item = arena_copy(s->arena, buf_bytes(&item));
+    buf_free(&item);
     tube_set_topic(s, tube_text(&tube_input(s)->session->used));
-    st->client.shards = 0;
     return client_find(s);
 }
 
@@ -168,17 +177,7 @@ static enum err put_number(struct script *s)
 
 static enum err put_send(struct script *s)
 {
-    struct tube_state *st = s->state;
-    const struct tube_command *command = &tube_input(s)->command;
-    struct buf item = {0};
-    struct publish_head head = {.delay_ms = (int64_t)command->delay_s * 1000};
-    struct message message = {.flags = MESSAGE_BASE64,
-                              .priority = command->priority,
-                              .lease_s = command->ttr_s > 0 ? command->ttr_s : 1,
-                              .body = command->body};
-    publish_add(&item, head, &message);
-    st->client.item = arena_copy(s->arena, buf_bytes(&item));
-    buf_free(&item);
+    const struct tube_state *st = s->state;
     script_join(s, KIND_QUEUE, QUEUE_DO_PUBLISH, client_address(s, st->client.shard), st->client.item);
     return OK;
 }
@@ -197,8 +196,10 @@ static enum err put_sent(struct script *s)
     TRY(s->answer.body.len == sizeof run ? OK : ERR_INTERNAL);
     memcpy(&run, s->answer.body.ptr, sizeof run);
     struct job_name job = {client_partition(s, st->client.shard), st->ordinal, run.first};
+    uint64_t id = job_id(job, s->partitions);
+    TRY(id != 0 ? OK : ERR_INTERNAL); /* there is no room for a number of it */
     buf_add_lit(&s->reply->body, "INSERTED ");
-    buf_add_u64(&s->reply->body, job_id(job, s->partitions));
+    buf_add_u64(&s->reply->body, id);
     return tube_say(s, "\r\n");
 }
 
@@ -230,6 +231,7 @@ static enum err reserve_begin(struct script *s)
     struct tube_state *st = s->state;
     const struct receive_ask ask = {.max = 1, .visibility_ms = -1};
     bool timed = in->command.verb == TUBE_RESERVE_TIMED;
+    (void)tube_first_deadline(in->session, s->now_ms);
     if (in->session->held_len >= LIMIT_HELD_JOBS) {
         return tube_say(s, "OUT_OF_MEMORY\r\n");
     }
@@ -256,7 +258,7 @@ static enum err since_when(struct tube_shard *shard, uint64_t number, int64_t *o
 {
     struct message message;
     enum err err = number == 0 ? ERR_NOT_FOUND : queue_message(&shard->queue, number, &message);
-    *out = err == OK ? message.published_at : 0;
+    *out = err == OK ? message.published_at : INT64_MAX;
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
@@ -381,15 +383,7 @@ static enum err reserve_deliver(struct script *s)
 /* When the first job that the connection holds is about to be taken from it. */
 static int64_t deadline_soon(struct tube_session *session, int64_t now_ms)
 {
-    int64_t first = INT64_MAX;
-    for (size_t i = session->held_len; i > 0; i--) {
-        struct held_job *job = &session->held[i - 1];
-        if (job->until_ms <= now_ms) {
-            tube_unhold(session, job);
-        } else if (job->until_ms < first) {
-            first = job->until_ms;
-        }
-    }
+    int64_t first = tube_first_deadline(session, now_ms);
     return first == INT64_MAX ? first : first - SOON_MS;
 }
 

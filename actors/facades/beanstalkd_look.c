@@ -241,18 +241,19 @@ const struct step tube_peek_tube_steps[] = {{"read", read_all, false}, {"peek", 
 /* ---- numbers of tubes ---- */
 
 struct tube_numbers {
+    unsigned looked; /* rows, for the urgent ones of all tubes: they are counted up to a bound */
     uint64_t urgent, ready, reserved, delayed, buried, total, deleted, pauses, timeouts;
     int64_t paused_at, paused_until;
 };
 
 /* Ready jobs more urgent than usual stand in lanes, or were taken before. */
-static enum err count_urgent(struct tube_shard *shard, uint64_t *count)
+static enum err count_urgent(struct tube_shard *shard, struct tube_numbers *sum)
 {
     struct queue_key key = queue_key(shard->tid, ROW_LANE), ready = group_key(shard->tid, shard->group.gid, ROW_READY);
     struct bytes found, value;
     const size_t prefix = key.len, ready_prefix = ready.len;
     enum err err = OK;
-    for (unsigned n = 0; n < JOB_LOOKS && shard->state.apart > 0; n++) {
+    for (; sum->looked < JOB_LOOKS && shard->state.apart > 0; sum->looked++) {
         struct message message;
         bool taken;
         err = queue_ceil(shard->rows, TABLE_QUEUE, &key, prefix, &found, &value);
@@ -265,10 +266,10 @@ static enum err count_urgent(struct tube_shard *shard, uint64_t *count)
         key_bytes_add(&key, bytes_of("", 1));
         TRY(queue_message(&shard->queue, number, &message));
         TRY(group_has_taken(&shard->queue, &shard->group, number, &message, &taken));
-        *count += !taken;
+        sum->urgent += !taken;
     }
     TRY(err == ERR_NOT_FOUND ? OK : err);
-    for (unsigned n = 0; n < JOB_LOOKS && shard->group.state.ready > 0; n++) {
+    for (; sum->looked < 2 * JOB_LOOKS && shard->group.state.ready > 0; sum->looked++) {
         err = queue_ceil(shard->rows, TABLE_GROUP, &ready, ready_prefix, &found, &value);
         if (err != OK || key_read_u32(found.ptr + ready_prefix) >= PRIORITY_USUAL) {
             break;
@@ -276,7 +277,7 @@ static enum err count_urgent(struct tube_shard *shard, uint64_t *count)
         ready.len = 0;
         key_bytes_add(&ready, found);
         key_bytes_add(&ready, bytes_of("", 1));
-        (*count)++;
+        sum->urgent++;
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
@@ -284,7 +285,7 @@ static enum err count_urgent(struct tube_shard *shard, uint64_t *count)
 static enum err add_shard(struct tube_shard *shard, struct tube_numbers *sum)
 {
     const struct group_state *group = &shard->group.state;
-    TRY(count_urgent(shard, &sum->urgent));
+    TRY(count_urgent(shard, sum));
     sum->ready += shard->state.available - group->passed + group->ready + group->parked;
     sum->reserved += group->in_flight;
     sum->delayed += shard->state.delayed + group->waiting;
@@ -363,6 +364,9 @@ struct tube_names {
 
 static void add_name(struct script *s, struct tube_names *names, struct bytes name)
 {
+    if (names->len >= LIMIT_TUBES_LISTED) {
+        return;
+    }
     if (names->len == names->cap) {
         size_t cap = names->cap == 0 ? 64 : 2 * names->cap;
         struct bytes *list = arena_alloc(s->arena, cap * sizeof *list);

@@ -15,7 +15,11 @@ struct held_job {
     int64_t ttr_ms, until_ms; /* wall clock */
 };
 
+/* When the first of the held jobs is taken from the connection; those whose time is over are held no more. INT64_MAX:
+ * it holds none. */
+int64_t tube_first_deadline(struct tube_session *session, int64_t now_ms);
 struct held_job *tube_held(struct tube_session *session, uint64_t id, int64_t now_ms);
+/* In place of what was held under that id. */
 void tube_hold(struct tube_session *session, const struct held_job *job);
 void tube_unhold(struct tube_session *session, struct held_job *job);
 

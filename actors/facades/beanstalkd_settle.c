@@ -96,8 +96,10 @@ static enum err settle_sent(struct script *s)
                                                  [TUBE_TOUCH] = "TOUCHED\r\n"};
     const struct tube_in *in = tube_input(s);
     struct tube_state *st = s->state;
-    TRY(s->answer.body.len == 1 ? OK : ERR_INTERNAL);
-    enum settle_result result = s->answer.body.ptr[0];
+    bool gone = s->err == ERR_NOT_FOUND || s->err == ERR_FORBIDDEN; /* the topic, or it is for others now */
+    TRY(gone ? OK : s->err);
+    TRY(gone || s->answer.body.len == 1 ? OK : ERR_INTERNAL);
+    enum settle_result result = gone ? SETTLED_GONE : s->answer.body.ptr[0];
     if (result == SETTLED_SLIP) {
         return go_on(s);
     }
@@ -113,7 +115,7 @@ static enum err settle_sent(struct script *s)
     return tube_say(s, result == SETTLED_OK ? done[in->command.verb] : "NOT_FOUND\r\n");
 }
 
-const struct step tube_settle_steps[] = {{"begin", settle_begin, false}, {"sent", settle_sent, false}, {0}};
+const struct step tube_settle_steps[] = {{"begin", settle_begin, false}, {"sent", settle_sent, true}, {0}};
 
 /* ---- the connection is gone: its jobs are ready again ---- */
 
@@ -167,6 +169,7 @@ static enum err job_begin(struct script *s)
     if (!job_id_parse(tube_input(s)->command.id, s->partitions, &st->name)) {
         return tube_say(s, "NOT_FOUND\r\n");
     }
+    (void)tube_first_deadline(tube_input(s)->session, s->now_ms);
     if (tube_input(s)->command.verb == TUBE_RESERVE_JOB && tube_input(s)->session->held_len >= LIMIT_HELD_JOBS) {
         return tube_say(s, "OUT_OF_MEMORY\r\n");
     }

@@ -185,6 +185,8 @@ static enum err kick_job(struct queue *queue, struct group *group, uint64_t mess
     return ERR_CORRUPT;
 }
 
+enum { LOOK_BYTES = 4 * 1024 * 1024 }; /* of messages that are looked at for their times */
+
 static int by_time(const void *a, const void *b)
 {
     const struct job_delayed *x = a, *y = b;
@@ -220,14 +222,16 @@ enum err job_all_delayed(struct queue *queue, struct group *group, struct job_de
 {
     struct walk walk = walk_of(queue->rows, TABLE_QUEUE, queue_key(queue->tid, ROW_DELAYED));
     struct job_delayed *all = arena_alloc(queue->turn->arena, 2 * JOB_LOOKS * sizeof *all);
+    size_t bytes = 0;
     struct bytes rest, value;
     enum err err = OK;
     *out = all;
     *out_len = 0;
     TRY(find_waiting(queue, group, all, out_len));
-    for (unsigned n = 0; n < JOB_LOOKS && (err = walk_next(&walk, &rest, &value)) == OK; n++) {
+    for (unsigned n = 0; n < JOB_LOOKS && bytes < LOOK_BYTES && (err = walk_next(&walk, &rest, &value)) == OK; n++) {
         struct message message;
         TRY(message_read(value, &message));
+        bytes += value.len;
         all[(*out_len)++] =
             (struct job_delayed){.message = message.id, .until = message.available_at, .delay_ms = delay_of(&message)};
     }
@@ -280,6 +284,10 @@ static enum err kick_some(struct queue *queue, struct group *group, const struct
 {
     int64_t count = 0;
     bool dead = group->state.dead > 0;
+    if (in->max == 0) {
+        FIELD_SET(job_done_fields, done, struct job_done, count, 0); /* whoever asks so wants the group made */
+        return OK;
+    }
     if (dead) {
         TRY(kick_dead(queue, group, in->max, &count));
     } else {

@@ -343,9 +343,11 @@ static enum err receive(struct queue *queue, const struct caller *caller, struct
 
 /* ---- jobs of tubes (job.h) ---- */
 
+enum { PEEK_LOOKS = 100 };
+
 enum err receive_peek(struct queue *queue, struct group *group, uint64_t *out_number, uint32_t *out_priority)
 {
-    struct pick pick = {.queue = queue, .group = group, .max = 1};
+    struct pick pick = {.queue = queue, .group = group, .max = 1, .looked = LIMIT_PICK_LOOKS - PEEK_LOOKS};
     struct candidate candidate;
     TRY(next_candidate(&pick, &candidate));
     *out_number = candidate.number;

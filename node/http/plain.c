@@ -1,6 +1,16 @@
 /* Connections that speak another protocol than HTTP (struct plain_handler). */
 #include "node/http/conn.h"
 
+/* What has begun must come to its end; a node that stops waits for none. */
+static void wait_for_more(struct http_conn *conn)
+{
+    if (conn->server->draining) {
+        http_conn_close(conn);
+    } else if (conn->phase == PHASE_IDLE) {
+        http_conn_deadline(conn, PHASE_BODY, LIMIT_BODY_MS);
+    }
+}
+
 bool http_plain_step(struct http_conn *conn, bool *out_message)
 {
     struct http_server *server = conn->server;
@@ -9,11 +19,13 @@ bool http_plain_step(struct http_conn *conn, bool *out_message)
     enum plain_parse parsed = conn->plain->feed(conn->plain->ctx, conn, in, &used);
     *out_message = parsed == PLAIN_MESSAGE;
     if (parsed == PLAIN_MORE) {
+        wait_for_more(conn);
         return false;
     }
     conn->used = used;
     if (parsed == PLAIN_SKIP) {
         http_conn_message_end(conn);
+        conn->phase = PHASE_IDLE;
         return true;
     }
     conn->phase = PHASE_BUSY;

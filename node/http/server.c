@@ -98,7 +98,11 @@ static void on_deadline(struct timer *timer)
         timers_set(&server->worker->timers, timer, conn->deadline_ms);
         return;
     }
-    if (conn->plain != NULL && !conn->writing && conn->phase != PHASE_SENDING) {
+    if (conn->plain != NULL && conn->phase < PHASE_BUSY && (conn->phase != PHASE_IDLE || conn->writing)) {
+        http_conn_close(conn);
+        return;
+    }
+    if (conn->plain != NULL && conn->phase == PHASE_IDLE) {
         timers_set(&server->worker->timers, timer, server->worker->now_ms + LIMIT_IDLE_MS);
         return;
     }
@@ -443,9 +447,7 @@ static bool has_left(struct http_conn *conn)
 {
     const struct http_handler *handler = &conn->server->handler;
     if (conn->plain != NULL) {
-        if (conn->phase == PHASE_BUSY) {
-            conn->plain->left(conn->plain->ctx, conn);
-        }
+        conn->plain->left(conn->plain->ctx, conn);
         return false;
     }
     return conn->phase == PHASE_BUSY && handler->left != NULL && handler->left(handler->ctx, conn);
@@ -542,7 +544,8 @@ void http_server_drain(struct http_server *server)
     for (struct list *link = server->conns.next; link != &server->conns; link = next) {
         struct http_conn *conn = container_of(link, struct http_conn, link);
         next = link->next;
-        if (conn->phase == PHASE_IDLE && !has_work(conn)) {
+        bool begun = conn->plain != NULL && conn->phase < PHASE_BUSY;
+        if ((conn->phase == PHASE_IDLE || begun) && !has_work(conn)) {
             http_conn_close(conn);
         }
     }

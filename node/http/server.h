@@ -31,7 +31,7 @@ struct http_handler {
 };
 
 /* Another protocol than HTTP, on listeners of its own: bytes in, bytes out, one message after the other. Connections
- * have no deadlines but for what they do not take. */
+ * may be idle for ever; what they have begun to send, and what they are to take, has its time. */
 enum plain_parse { PLAIN_MORE, PLAIN_SKIP, PLAIN_MESSAGE };
 struct plain_handler {
     /* A connection was accepted: http_conn_set_data is its own until closed. */
@@ -40,7 +40,7 @@ struct plain_handler {
     enum plain_parse (*feed)(void *ctx, struct http_conn *conn, struct bytes data, size_t *out_used);
     /* The message that feed has found. Answer with http_plain_reply exactly once, now or later. */
     void (*message)(void *ctx, struct http_conn *conn);
-    /* The client has closed its side while it waits for an answer: hurry, it closes after that. */
+    /* The client has closed its side: what it waits for may hurry, no more than what it has sent is to be done. */
     void (*left)(void *ctx, struct http_conn *conn);
     /* The connection is gone: never answer it. */
     void (*closed)(void *ctx, struct http_conn *conn);

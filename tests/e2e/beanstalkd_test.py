@@ -5,6 +5,7 @@ import collections
 import os
 import shutil
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -92,6 +93,34 @@ class SameWords(FacadeTest):
             self.assertEqual(b.put(b"no")[0], "INTERNAL_ERROR")
         got = user.post("/v1/topics/for.all/groups/g/receive", {"max": 9}).json["messages"]
         self.assertEqual([m["body"] for m in got], ["from HTTP", "YmFjaw=="])
+
+    def test_a_job_that_comes_to_the_same_worker_again_is_its(self):
+        with Beanstalk(self.facade_port) as b:
+            b.say("use again"), b.say("watch again"), b.say("ignore default")
+            job = b.put(b"x", ttr=1)
+            other = b.put(b"y", priority=9999)
+            self.assertEqual(b.say("reserve")[1], job[1])
+            until = time.monotonic() + 20 * SLOW
+            while b.stats("stats-job " + job[1])["state"] != "ready" and time.monotonic() < until:
+                time.sleep(0.05)
+            self.assertEqual(b.say("reserve")[1], job[1])
+            self.assertEqual(b.say("delete " + job[1]), ["DELETED"])
+            self.assertEqual(b.say("peek " + job[1]), ["NOT_FOUND"])
+            self.assertEqual(b.say("reserve")[1], other[1])
+
+    def test_connections_that_break_within_a_command_do_no_harm(self):
+        for n in range(150):
+            b = Beanstalk(self.facade_port)
+            b.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+            command = [b"use fresh%d\r\nput 0 0 60 5000\r\n" % n + b"z" * 5000 + b"\r\n", b"pause-tube default 0\r\n", b"watch fresh\r\nreserve\r\n",
+                       b"stats-tube default\r\n", b"kick 3\r\nstats\r\n", b"put 0 0 60 5000\r\nhalf"][n % 6]
+            b.socket.sendall(command)
+            time.sleep(0.002 * (n % 4))
+            b.close()
+        with Beanstalk(self.facade_port) as b:
+            for n in range(0, 150, 6):
+                b.say("use fresh%d" % n)
+                self.assertIn(b.say("peek-ready")[-1], (b"z" * 5000, "NOT_FOUND"))
 
     def test_what_a_connection_may_have_is_bounded(self):
         with Beanstalk(self.facade_port) as b:
