@@ -496,12 +496,11 @@ static bool begin_wait(struct call *call)
 
 void calls_run_rung(struct node_worker *worker)
 {
-    struct list *link = NULL;
-    int64_t until_ns = list_empty(&worker->rung) ? 0 : clock_boot_ns(worker->node->clock) + LIMIT_RUNG_MS * 1000000LL;
-    bool over = false;
-    for (unsigned n = 0; n < LIMIT_RUNG && !over && (link = list_pop(&worker->rung)) != NULL; n++) {
-        end_wait(container_of(link, struct call, waiting));
-        over = clock_boot_ns(worker->node->clock) >= until_ns;
+    struct clock *clock = worker->node->clock;
+    int64_t until_ns = list_empty(&worker->rung) ? 0 : clock_boot_ns(clock) + LIMIT_RUNG_MS * 1000000LL;
+    for (unsigned n = 0; n < LIMIT_RUNG && !list_empty(&worker->rung); n++) {
+        end_wait(container_of(list_pop(&worker->rung), struct call, waiting));
+        n = clock_boot_ns(clock) < until_ns ? n : LIMIT_RUNG;
     }
     if (!list_empty(&worker->rung)) {
         worker_wake(&worker->worker); /* other things' turn first */
@@ -521,20 +520,19 @@ void calls_drain(struct node_worker *worker)
     }
 }
 
-void call_hurry(struct call *call)
-{
-    call->left = true;
-    if (call->waits) {
-        list_remove(&call->waiting);
-        list_add_tail(&call->worker->rung, &call->waiting);
-        worker_wake(&call->worker->worker);
-    }
-}
-
 bool call_leave(struct call *call)
 {
     call->left = true;
     return call->waits;
+}
+
+void call_hurry(struct call *call)
+{
+    if (call_leave(call)) {
+        list_remove(&call->waiting);
+        list_add_tail(&call->worker->rung, &call->waiting);
+        worker_wake(&call->worker->worker);
+    }
 }
 
 /* ---- password hashes ---- */

@@ -26,8 +26,9 @@ void watch_add(struct node_worker *worker, struct watch *watch);
 void watch_remove(struct node_worker *worker, struct watch *watch);
 
 /* What a watch rings for may be for one of many who wait, on several nodes: of those all but one ask in vain, and each
- * question is an entry in the log. So a worker whose scripts asked in vain is late: what rings for that id (or one with its
- * hash) is looked at LIMIT_LATE_MS later, when it may be gone. Who finds it still there and gets it is late no more. */
+ * question is an entry in the log. So a worker whose scripts asked in vain is late: what rings for that id (or one with
+ * its hash) is looked at LIMIT_LATE_MS later, when it may be gone. Who finds it still there and gets it is late no
+ * more. */
 void watch_asked(struct node_worker *worker, struct id id, bool got);
 bool watch_is_late(const struct node_worker *worker, const struct watch *watch);
 
