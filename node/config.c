@@ -127,6 +127,12 @@ static enum err set(struct config *config, const struct flag *flag, const char *
     return OK;
 }
 
+unsigned config_cores(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores > 64 ? 64 : (unsigned)cores;
+}
+
 static void set_defaults(struct config *config)
 {
     *config = (struct config){0};
@@ -140,8 +146,8 @@ static void set_defaults(struct config *config)
     }
     /* A core is left to the threads that write the log and the state: with as many workers as cores each has
      * less to do in a turn, so that a request costs more turns, frames, syncs and wakes (bench/README.md). */
-    long workers = sysconf(_SC_NPROCESSORS_ONLN) - 1;
-    config->workers = workers < 1 ? 1 : workers > 64 ? 64 : workers;
+    long cores = (long)config_cores();
+    config->workers = cores > 1 ? cores - 1 : 1;
 }
 
 static enum err from_environment(struct config *config)

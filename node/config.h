@@ -27,6 +27,8 @@ struct config {
 
 /* On failure prints what is wrong to stderr. Errors: ERR_BAD_REQUEST. */
 enum err config_parse(struct config *config, int argc, char **argv) MUST_USE;
+/* Processors of this machine, 1 to 64: so many passwords are hashed at a time. */
+unsigned config_cores(void);
 /* "ADDR:PORT" or "ADDR:PORT,facade=NAME" of --listen: copies the address, finds the facade (NULL: none). False: there
  * is no such facade, or something else follows the comma. */
 bool config_listen(const char *text, char address[CONFIG_TEXT], const struct facade **out_facade) MUST_USE;

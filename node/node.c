@@ -350,7 +350,7 @@ static enum err start_hashers(struct node *node)
 {
     struct password_cost cost = {(uint64_t)node->config.argon2_passes, (size_t)node->config.argon2_memory_kib * 1024};
     struct hash_job job = {.password_len = 6, .password = "nobody"};
-    TRY(hashers_new((unsigned)node->config.workers, &cost, &node->hashers));
+    TRY(hashers_new(config_cores(), &cost, &node->hashers));
     int64_t began_ns = clock_boot_ns(node->clock);
     hashers_run(node->hashers, &job);
     balance_served(node->balance, 0, (double)(clock_boot_ns(node->clock) - began_ns) / 1e6);
