@@ -1,4 +1,4 @@
-/* The processes that hash passwords: `belfry hash`, one a compute thread, over a socket pair each.
+/* The processes that hash passwords: `belfry hash`, one a core, over a socket pair each.
  *
  * Argon2id maps and unmaps 7 MiB for every hash. In the node's own process that holds the address space's
  * lock again and again, at the lowest priority, and reads beside sign-ups wait for it: their p99 was 11 times
