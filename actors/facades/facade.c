@@ -5,7 +5,7 @@
 #include "actors/reminders/record.h"
 #include "node/base/text.h"
 
-const struct facade *const facades[] = {&beanstalkd_facade, &remindme_facade, &tasks_facade, NULL};
+const struct facade *const facades[] = {&remindme_facade, &tasks_facade, &beanstalkd_facade, NULL};
 
 const struct facade *facade_find(struct bytes name)
 {

@@ -416,7 +416,7 @@ class Edges(TasksTest):
         for listen in ("127.0.0.1:0,facade=nope", "127.0.0.1:0,facade=", "127.0.0.1:0,tasks", "127.0.0.1:0,"):
             run = subprocess.run([BINARY, "serve", "--data", self.node.data, "--listen", listen], capture_output=True, text=True, timeout=30 * SLOW)
             self.assertNotEqual(run.returncode, 0)
-            self.assertIn("the facades are beanstalkd remindme tasks", run.stderr)
+            self.assertIn("the facades are remindme tasks beanstalkd", run.stderr)
         run = subprocess.run([BINARY, "serve", "--listen", "localhost:3000,facade=tasks", "--print-config"], capture_output=True, text=True, timeout=30 * SLOW)
         self.assertIn("listen = localhost:3000,facade=tasks\n", run.stdout)
 
