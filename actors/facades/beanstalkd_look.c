@@ -222,7 +222,7 @@ static enum err peek_tube(struct script *s)
     unsigned shards = 1;
     for (unsigned i = 0; i < shards; i++) {
         struct job_found job;
-        uint64_t message;
+        uint64_t message = 0;
         enum err err = tube_shard_open(s, name, i, &shard);
         shards = err == OK ? (unsigned)shard.topic.partitions : shards;
         err = err == OK ? first_of(&shard, tube_input(s)->command.verb, &message) : err;
