@@ -297,18 +297,24 @@ static enum err look_at_tube(struct script *s, size_t at, struct best *best)
     return OK;
 }
 
-/* Who says that there is nothing must know, and so must who chooses. */
+/* Who says that there is nothing must know, and so must who chooses: a partition after the other, but all if there are
+ * many, for which each of them must have a leader that is sure. */
+enum { FRESH_TUBES = 8 };
+
 static enum err look_fresh(struct script *s)
 {
     const struct tube_session *session = tube_input(s)->session;
     struct tube_state *st = s->state;
-    struct bytes first = tube_text(&session->watched[0]);
-    unsigned home = partition_of_name(first, s->partitions);
+    bool all = session->watched_len > FRESH_TUBES || st->wide;
+    struct bytes name = tube_text(&session->watched[st->reads]);
+    unsigned home = partition_of_name(name, s->partitions);
     struct topic topic;
-    bool wide =
-        session->watched_len > 1 || (topic_find(script_rows(s, home), first, &topic) == OK && topic.partitions > 1);
-    st->fresh = true;
-    script_read(s, wide ? SCRIPT_ALL_PARTITIONS : home);
+    if (!all && topic_find(script_rows(s, home), name, &topic) == OK) {
+        st->wide = topic.partitions > 1;
+    }
+    st->reads++;
+    st->fresh = all || st->wide || st->reads == session->watched_len;
+    script_read(s, all || st->wide ? SCRIPT_ALL_PARTITIONS : home);
     script_goto(s, RESERVE_LOOK);
     return OK;
 }
@@ -412,6 +418,7 @@ static enum err reserve_waited(struct script *s)
     in->host->waits(in->host, in->session, false);
     memset(st->tried, 0, in->session->watched_len);
     st->fresh = st->rung = s->rung; /* what rang is here already */
+    st->reads = 0;
     st->client.tries = 0;
     script_goto(s, s->draining ? RESERVE_WAIT : RESERVE_LOOK);
     return OK;

@@ -29,7 +29,8 @@ struct tube_state {
     struct held_job *job;
     uint8_t *tried; /* reserve: watched tubes that had nothing in this round */
     size_t best;    /* which of them is asked */
-    bool fresh, waits, rung;
+    size_t reads;   /* of them, whose partitions were read anew */
+    bool fresh, waits, rung, wide;
     unsigned partition;
     struct job_name name;
     struct job_ask ask;

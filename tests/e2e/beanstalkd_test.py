@@ -236,6 +236,8 @@ class Work:
         b.say("use work")
         n = 0
         while not self.stop:
+            while len(self.inserted) > sum(self.deleted.values()) + 200 and not self.stop:
+                time.sleep(0.01)  # what is left at the end is not much, however slow the workers are
             answer = b.put(b"%d" % n, ttr=3)
             with self.lock:
                 if answer[0] == "INSERTED":
