@@ -251,7 +251,10 @@ static void call_done(struct call *call)
 
 static void start_call(struct tube_conn *conn, const struct op *op)
 {
-    struct tube_command command = conn->command;
+    struct tube_command command = {0}; /* giving back is none, and the last one's bytes are gone */
+    if (!conn->returning) {
+        command = conn->command;
+    }
     /* The connection's bytes may go while the call goes on. The body is a put's, which keeps what it needs of it at
      * once. */
     command.tube = arena_copy(&conn->arena, command.tube);

@@ -238,8 +238,8 @@ static enum err reserve_begin(struct script *s)
     st->client.until_ms = timed ? s->now_ms + (int64_t)in->command.timeout_s * 1000 : INT64_MAX;
     st->client.item = group_item(s, &ask, sizeof ask);
     st->tried = arena_zalloc(s->arena, in->session->watched_len);
-    st->waits = !timed || in->command.timeout_s > 0;
-    for (size_t i = 0; i < in->session->watched_len && st->waits; i++) {
+    bool waits = !timed || in->command.timeout_s > 0;
+    for (size_t i = 0; i < in->session->watched_len && waits; i++) {
         script_watch(s, topic_watch_id(tube_text(&in->session->watched[i])));
     }
     return OK;

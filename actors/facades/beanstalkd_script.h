@@ -30,8 +30,7 @@ struct tube_state {
     uint8_t *tried; /* reserve: watched tubes that had nothing in this round */
     size_t best;    /* which of them is asked */
     size_t reads;   /* of them, whose partitions were read anew */
-    bool fresh, waits, rung, wide;
-    unsigned partition;
+    bool fresh, rung, wide;
     struct job_name name;
     struct job_ask ask;
     uint64_t kicked;

@@ -108,6 +108,19 @@ class SameWords(FacadeTest):
             self.assertEqual(b.say("peek " + job[1]), ["NOT_FOUND"])
             self.assertEqual(b.say("reserve")[1], other[1])
 
+    def test_jobs_are_given_back_whatever_was_said_last(self):
+        long = "n" * 200
+        for last in ("use " + long, "watch " + long, "stats-tube " + long, "pause-tube %s 0" % long):
+            with Beanstalk(self.facade_port) as b:
+                b.say("use last"), b.say("watch last")
+                job = b.put(b"x" * 3000, ttr=600)
+                self.assertEqual(b.say("reserve-with-timeout 1")[1], job[1])
+                b.say(last)
+            with Beanstalk(self.facade_port) as b:
+                b.say("watch last")
+                self.assertEqual(b.say("reserve-with-timeout 20")[1], job[1])
+                self.assertEqual(b.say("delete " + job[1]), ["DELETED"])
+
     def test_connections_that_break_within_a_command_do_no_harm(self):
         for n in range(150):
             b = Beanstalk(self.facade_port)
