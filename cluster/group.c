@@ -501,7 +501,6 @@ enum err group_transfer(struct group *group, uint64_t replica, int64_t now_ns)
     }
     struct raft_event event = {.type = RAFT_TRANSFER};
     event.transfer.server_id = replica;
-    group->transfer_term = raft_current_term(&group->raft);
     int rc = group_step(group, &event);
     return rc == 0 ? OK : rc == RAFT_NOTLEADER ? ERR_NOT_LEADER : ERR_NOT_FOUND;
 }

@@ -60,15 +60,15 @@ enum group_message_type {
 
 struct group_message {
     uint8_t type;
-    uint64_t from, to;               /* replicas */
-    uint64_t term;                   /* APPEND, VOTE, INSTALL, TIMEOUT_NOW: the sender's; results: the receiver's */
-    uint64_t index;                  /* APPEND: of the entry before; APPEND_RESULT: the receiver's last; VOTE, INSTALL,
-                                      * TIMEOUT_NOW: the last */
-    uint64_t index_term;             /* the term of that entry; of results 0 */
-    uint64_t commit;                 /* APPEND: the leader's commit index */
-    uint64_t rejected;               /* APPEND_RESULT: the index refused, or 0 */
-    int64_t stamp_ns;                /* APPEND, INSTALL: the leader's clock; APPEND_RESULT: the newest one received in
-                                      * this term, 0 when none */
+    uint64_t from, to;   /* replicas */
+    uint64_t term;       /* APPEND, VOTE, INSTALL, TIMEOUT_NOW: the sender's; results: the receiver's */
+    uint64_t index;      /* APPEND: of the entry before; APPEND_RESULT: the receiver's last; VOTE, INSTALL,
+                          * TIMEOUT_NOW: the last */
+    uint64_t index_term; /* the term of that entry; of results 0 */
+    uint64_t commit;     /* APPEND: the leader's commit index */
+    uint64_t rejected;   /* APPEND_RESULT: the index refused, or 0 */
+    int64_t stamp_ns;    /* APPEND, INSTALL, TIMEOUT_NOW: the leader's clock; APPEND_RESULT: the newest one received in
+                          * this term, 0 when none */
     bool granted, pre_vote, disrupt; /* VOTE and its result */
     uint64_t entries_len;            /* APPEND: entries index + 1 ... index + entries_len */
     struct group_entry *entries;     /* received: that many. Sent: NULL, see group_entries */
@@ -189,7 +189,7 @@ bool group_entries(const struct group *group, uint64_t first, size_t len, struct
 /* Until when, on the boot clock, this leader may serve reads from its own state: the newest time at
  * which a majority is known to have heard of it, plus the election timeout less a margin. INT64_MAX
  * for a sole voter; INT64_MIN when it may not: no leader, its term has yet to commit what it found in
- * the log, or it began to hand over its leadership. */
+ * the log, or it hands over its leadership: until whom it told so has answered something newer in its term. */
 int64_t group_lease_end_ns(const struct group *group);
 /* A read that began at or before this time may be served at the commit index it began with: a majority
  * has heard of this leader since. Also while there is no lease. INT64_MIN: not the leader, or its term has

@@ -61,14 +61,15 @@ struct group {
     bool refused;      /* the message under way */
     unsigned refusals; /* of entries whose predecessor is another here, one after the other */
 
-    /* As a leader: the newest stamp that came back from each, in stamps_term. */
-    struct {
+    /* As a leader, in stamps_term. */
+    struct group_stamp {
         uint64_t replica;
-        int64_t stamp_ns;
+        int64_t stamp_ns; /* the newest that it brought back; INT64_MIN: none */
+        int64_t told_ns;  /* when it was told to take over; INT64_MIN: never */
     } stamps[GROUP_MEMBERS_MAX];
     unsigned stamps_len;
+    bool stamps_full; /* there was one more: no lease */
     uint64_t stamps_term;
-    uint64_t transfer_term; /* a transfer began in it: no lease for its rest */
 };
 
 /* group.c: one event, all its effects. Anything but 0 is the engine's error. */
@@ -96,5 +97,7 @@ void group_forget_leader(struct group *group);
 
 /* group_lease.c */
 void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns);
+/* It is told to take over. */
+void group_lease_told(struct group *group, uint64_t replica);
 
 #endif

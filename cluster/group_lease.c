@@ -2,24 +2,41 @@
  * back. Who has answered a stamp will not help to elect another within an election time-out of it. */
 #include "cluster/group_engine.h"
 
-void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns)
+static struct group_stamp *find(struct group *group, uint64_t replica)
 {
     uint64_t term = raft_current_term(&group->raft);
     if (group->stamps_term != term) {
         group->stamps_term = term;
         group->stamps_len = 0;
+        group->stamps_full = false;
     }
     for (unsigned i = 0; i < group->stamps_len; i++) {
         if (group->stamps[i].replica == replica) {
-            if (stamp_ns > group->stamps[i].stamp_ns) {
-                group->stamps[i].stamp_ns = stamp_ns;
-            }
-            return;
+            return &group->stamps[i];
         }
     }
-    if (stamp_ns > 0 && group->stamps_len < GROUP_MEMBERS_MAX) {
-        group->stamps[group->stamps_len].replica = replica;
-        group->stamps[group->stamps_len++].stamp_ns = stamp_ns;
+    if (group->stamps_len == GROUP_MEMBERS_MAX) {
+        group->stamps_full = true;
+        return NULL;
+    }
+    struct group_stamp *stamp = &group->stamps[group->stamps_len++];
+    *stamp = (struct group_stamp){replica, INT64_MIN, INT64_MIN};
+    return stamp;
+}
+
+void group_lease_stamp(struct group *group, uint64_t replica, int64_t stamp_ns)
+{
+    struct group_stamp *stamp = stamp_ns > 0 ? find(group, replica) : NULL;
+    if (stamp != NULL && stamp_ns > stamp->stamp_ns) {
+        stamp->stamp_ns = stamp_ns;
+    }
+}
+
+void group_lease_told(struct group *group, uint64_t replica)
+{
+    struct group_stamp *stamp = find(group, replica);
+    if (stamp != NULL) {
+        stamp->told_ns = group->now_ns;
     }
 }
 
@@ -73,6 +90,21 @@ int64_t group_confirmed_ns(const struct group *group)
     return group_is_sole_voter(group) ? INT64_MAX : majority_stamp(group);
 }
 
+/* Whoever was told to take over may ask the others to break their word. Nobody was, or all of them have answered
+ * something newer in this term: they did not follow it then, and will not (G17). */
+static bool hands_over(const struct group *group)
+{
+    if (raft_transferee(&group->raft) != 0 || group->stamps_full) {
+        return true;
+    }
+    for (unsigned i = 0; i < group->stamps_len; i++) {
+        if (group->stamps[i].told_ns >= group->stamps[i].stamp_ns && group->stamps[i].told_ns != INT64_MIN) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int64_t group_lease_end_ns(const struct group *group)
 {
     int64_t election_ns = (int64_t)group->options.election_ms * 1000000;
@@ -81,6 +113,5 @@ int64_t group_lease_end_ns(const struct group *group)
     if (confirmed_ns == INT64_MIN || confirmed_ns == INT64_MAX) {
         return confirmed_ns;
     }
-    bool transfers = group->transfer_term == group->raft.current_term;
-    return transfers ? INT64_MIN : confirmed_ns + election_ns - margin_ns;
+    return hands_over(group) ? INT64_MIN : confirmed_ns + election_ns - margin_ns;
 }

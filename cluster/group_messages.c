@@ -99,6 +99,8 @@ void group_send(struct group *group, const struct raft_message *from)
         message.term = from->timeout_now.term;
         message.index = from->timeout_now.last_log_index;
         message.index_term = from->timeout_now.last_log_term;
+        message.stamp_ns = group->now_ns;
+        group_lease_told(group, from->server_id);
         break;
     }
     if (group->held_len > 0 || group->hard_number > group->entries.synced) {
@@ -376,7 +378,9 @@ static enum err receive_vote_result(struct group *group, const struct group_mess
 static enum err receive_timeout_now(struct group *group, const struct group_message *from)
 {
     struct raft_message message = raft_message_of(from);
-    if (GUARD(0) && group->now_ns < group->quarantine_ends_ns) {
+    /* G17: one that was overtaken. Its sender has heard from us since, and may hold a lease again. */
+    bool late = GUARD(17) && group->heard_term == from->term && group->heard_stamp_ns > from->stamp_ns;
+    if (late || (GUARD(0) && group->now_ns < group->quarantine_ends_ns)) {
         return OK;
     }
     message.timeout_now.version = 1;

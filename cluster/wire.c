@@ -97,7 +97,8 @@ static const struct field install_fields[] = {HEAD,
                                               FIELD_BLOB(16, body, configuration, WIRE_CONFIGURATION_BYTES),
                                               NUMBER(17, configuration_index, 0),
                                               FIELDS_END};
-static const struct field timeout_now_fields[] = {HEAD, NUMBER(6, index, 0), NUMBER(7, index_term, 0), FIELDS_END};
+static const struct field timeout_now_fields[] = {HEAD, NUMBER(6, index, 0), NUMBER(7, index_term, 0),
+                                                  NUMBER(10, stamp_ns, 0), FIELDS_END};
 
 static const struct field *const tables[] = {
     [MESSAGE_APPEND] = append_fields,   [MESSAGE_APPEND_RESULT] = append_result_fields,

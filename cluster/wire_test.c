@@ -32,7 +32,7 @@ static struct group_message messages[] = {
      .stamp_ns = 1,
      .configuration = {(const uint8_t *)"members", 7},
      .configuration_index = 1000},
-    {.type = MESSAGE_TIMEOUT_NOW, .from = 1, .to = 5, .term = 4, .index = 1000, .index_term = 4}};
+    {.type = MESSAGE_TIMEOUT_NOW, .from = 1, .to = 5, .term = 4, .index = 1000, .index_term = 4, .stamp_ns = 5}};
 
 /* Those of the first message. */
 static const struct group_entry entries[] = {{BIG - 3, 7, ENTRY_COMMAND, {(const uint8_t *)"do", 2}},
@@ -210,7 +210,7 @@ static void test_group_message_missing_a_field_is_corrupt(void **state)
         [MESSAGE_VOTE] = {GROUP, TYPE, FROM, TO, TERM, INDEX, INDEX_TERM, PRE_VOTE, DISRUPT},
         [MESSAGE_VOTE_RESULT] = {GROUP, TYPE, FROM, TO, TERM, GRANTED, PRE_VOTE},
         [MESSAGE_INSTALL] = {GROUP, TYPE, FROM, TO, TERM, INDEX, INDEX_TERM, STAMP, CONFIGURATION, CONFIGURATION_INDEX},
-        [MESSAGE_TIMEOUT_NOW] = {GROUP, TYPE, FROM, TO, TERM, INDEX, INDEX_TERM}};
+        [MESSAGE_TIMEOUT_NOW] = {GROUP, TYPE, FROM, TO, TERM, INDEX, INDEX_TERM, STAMP}};
     for (size_t i = 0; i < ARRAY_LEN(every_type); i++) {
         for (unsigned tag = 1; tag < TAGS; tag++) {
             bool needed = memchr(needs[every_type[i]], (int)tag, sizeof needs[0]) != NULL;

@@ -282,6 +282,14 @@ static bool is_ready(void *ctx, uint64_t replica)
            match + NEARLY >= group_last_index(at->partition->group);
 }
 
+/* Who has just started takes nothing over (cluster/README.md), and meanwhile nothing could be written. */
+static bool can_lead(void *ctx, uint64_t replica)
+{
+    const struct look_at *at = ctx;
+    return peers_reach_since(at->worker, replica, at->worker->node->config.election_timeout_ms) &&
+           is_ready(ctx, replica);
+}
+
 static void hand_over(struct partition *partition, uint64_t to)
 {
     if (group_transfer(partition->group, to, clock_boot_ns(partition->node->clock)) == OK) {
@@ -297,7 +305,7 @@ static uint64_t best_heir(struct look_at *at, const struct group_members *member
         const struct group_member *member = &members->list[i];
         uint64_t match = group_match_index(at->partition->group, member->replica);
         if (member->role == GROUP_VOTER && member->replica != at->worker->node->replica &&
-            is_ready(at, member->replica) && match >= furthest) {
+            can_lead(at, member->replica) && match >= furthest) {
             furthest = match;
             best = member->replica;
         }
@@ -319,7 +327,7 @@ static void spread_leaders(struct look_at *at, const struct group_members *curre
             return; /* not while one is being elected */
         }
     }
-    uint64_t to = placement_lead(current, node->replica, leaders, node->partitions_len, is_ready, at);
+    uint64_t to = placement_lead(current, node->replica, leaders, node->partitions_len, can_lead, at);
     if (to != 0 && atomic_compare_exchange_strong(&node->members->handed_over_ms, &last_ms, now_ms)) {
         hand_over(at->partition, to);
     }

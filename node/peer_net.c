@@ -27,6 +27,7 @@ struct peer_dial {
     struct link *wire; /* NULL while it rests */
     struct buf frame;  /* of this turn */
     int64_t next_ms;   /* when to dial again; when to give up connecting */
+    int64_t up_ms;     /* when it came up */
     unsigned failures;
     bool unwanted;                  /* freed once closed */
     char reason[LINK_REASON_BYTES]; /* the last one logged */
@@ -184,6 +185,7 @@ static void on_dial_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     write_out(&dial->tcp, dial->wire);
     if (!was_up && link_is_up(dial->wire)) {
         dial->failures = 0;
+        dial->up_ms = clock_boot_ms(dial->net->worker->clock);
         if (dial->reason[0] != 0) {
             log_text(dial->net->worker->log, LOG_INFO, "a peer is back", "%s", dial->address);
         }
@@ -320,6 +322,11 @@ struct peer_dial *peer_net_find(struct peer_net *net, uint64_t replica)
 bool peer_dial_is_up(const struct peer_dial *dial)
 {
     return dial->state == DIAL_SPEAKS && link_is_up(dial->wire);
+}
+
+int64_t peer_dial_up_ms(const struct peer_dial *dial)
+{
+    return dial->up_ms;
 }
 
 const char *peer_dial_address(const struct peer_dial *dial)

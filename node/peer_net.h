@@ -56,6 +56,7 @@ void peer_net_hang_up(struct peer_dial *dial);
 /* NULL when it is not dialed. */
 struct peer_dial *peer_net_find(struct peer_net *net, uint64_t replica);
 bool peer_dial_is_up(const struct peer_dial *dial);
+int64_t peer_dial_up_ms(const struct peer_dial *dial); /* since when, of the boot clock; valid while it is up */
 const char *peer_dial_address(const struct peer_dial *dial);
 uint64_t peer_dial_replica(const struct peer_dial *dial);
 /* Who answered; valid while it is up. */

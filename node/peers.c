@@ -306,6 +306,12 @@ bool peers_reach(struct node_worker *worker, uint64_t replica)
     return dial != NULL && peer_dial_is_up(dial);
 }
 
+bool peers_reach_since(struct node_worker *worker, uint64_t replica, int64_t ms)
+{
+    const struct peer_dial *dial = peer_net_find(&worker->peers, replica);
+    return dial != NULL && peer_dial_is_up(dial) && clock_boot_ms(worker->node->clock) - peer_dial_up_ms(dial) >= ms;
+}
+
 size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS])
 {
     size_t len = 0;

@@ -48,6 +48,8 @@ void peers_sync(struct node_worker *worker);
 /* To that replica's node. False: it is not reached at the moment. */
 bool peers_send(struct node_worker *worker, uint64_t replica, uint8_t type, struct bytes body);
 bool peers_reach(struct node_worker *worker, uint64_t replica);
+/* For so long, without a break. */
+bool peers_reach_since(struct node_worker *worker, uint64_t replica, int64_t ms);
 /* All that are reached; returns how many. */
 size_t peers_list_up(struct node_worker *worker, uint64_t out[LIMIT_PEERS]);
 

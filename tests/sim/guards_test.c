@@ -472,6 +472,56 @@ static void test_blank_learner_is_not_promoted(void **state)
     free(hand);
 }
 
+/* ---- G17: A tells B to take over, B hears of it when A has long gone on; A holds a lease again ---- */
+
+static bool is_timeout_now(const struct group_message *message)
+{
+    return message->type == MESSAGE_TIMEOUT_NOW;
+}
+
+static bool follows_late(struct hand *hand)
+{
+    uint64_t a = hand_found(hand, 3), b = next_id(a, 3);
+    assert_true(hand_submit(hand, a, 1));
+    hand_run(hand, 200);
+    hand->keeps = is_timeout_now;
+    assert_int_equal(group_transfer(hand_group(hand, a), b, hand->now_ns), OK);
+    assert_int_equal(hand_kept(hand), 1);
+    hand_run(hand, HAND_ELECTION_MS / 2);
+    assert_false(hand_holds_lease(hand, a)); /* it may come at any time */
+    hand_run(hand, 2 * HAND_ELECTION_MS);
+    assert_true(hand_leader(hand) == a && hand_holds_lease(hand, a));
+    hand->cut[b][a] = true;
+    hand_release(hand);
+    return overlaps(hand, a, b, 2000);
+}
+
+static void test_g17_overtaken_transfer_is_dropped(void **state)
+{
+    (void)state;
+    expect_guarded(17, follows_late);
+}
+
+/* Whom it told is silent: it may be followed at any time. */
+static void test_no_lease_while_the_heir_is_silent(void **state)
+{
+    (void)state;
+    struct hand *hand = mem_zalloc(sizeof *hand);
+    hand_open(hand, 1);
+    uint64_t a = hand_found(hand, 3), b = next_id(a, 3);
+    assert_true(hand_submit(hand, a, 1));
+    hand_run(hand, 200);
+    hand_isolate(hand, b, true);
+    assert_int_equal(group_transfer(hand_group(hand, a), b, hand->now_ns), OK);
+    hand_run(hand, 3 * HAND_ELECTION_MS);
+    assert_true(hand_leader(hand) == a && !hand_holds_lease(hand, a));
+    hand_isolate(hand, b, false);
+    hand_run(hand, 2 * HAND_ELECTION_MS);
+    assert_true(hand_holds_lease(hand, hand_leader(hand)));
+    hand_close(hand);
+    free(hand);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +539,8 @@ int main(void)
         cmocka_unit_test(test_g14_logs_part_in_few_rounds),
         cmocka_unit_test(test_g15_late_answer_does_not_end_the_pipeline),
         cmocka_unit_test(test_g16_log_is_shortened_again),
+        cmocka_unit_test(test_g17_overtaken_transfer_is_dropped),
+        cmocka_unit_test(test_no_lease_while_the_heir_is_silent),
         cmocka_unit_test(test_blank_learner_is_not_promoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
