@@ -21,8 +21,8 @@ enum op_flags {
     OP_ALL_PARTITIONS = 1, /* a query that reads every data partition */
     OP_SECRET = 2,         /* the answer carries tokens: never kept for replay, never cached */
     OP_MERGE_PATCH = 4,    /* also takes application/merge-patch+json */
-    OP_FREES = 8,          /* gives space back: admitted also when the state is full */
-    OP_RAW = 16            /* the body is bytes of any type, see struct op.in */
+    OP_FREES = 8, /* gives space back, or is needed for that: admitted also when the disk or the state is full */
+    OP_RAW = 16   /* the body is bytes of any type, see struct op.in */
 };
 
 struct op {
@@ -101,6 +101,9 @@ struct alarm {
 };
 struct alarm_in {
     unsigned partition;
+    /* Nobody else had anything applied here for a second: 0, and whatever is to be done may be done at once.
+     * Else how many alarms are at work on this node, who are to leave time to others between them. */
+    unsigned others;
 };
 
 enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4, KIND_QUEUE = 5 };

@@ -5,13 +5,15 @@
 #include "node/call.h"
 #include "node/damage.h"
 
-enum { ALARMS_MAX = 8, AGAIN_MS = 200 /* after a failure */ };
+enum { ALARMS_MAX = 8, AGAIN_MS = 200 /* after a failure */, ALONE_MS = 1000 };
 
 struct ring {
     const struct kind *kind;
     const struct alarm *alarm;
     int64_t due_ms;        /* by the wall clock */
     int64_t not_before_ms; /* the last attempt failed; by the boot clock */
+    uint64_t entries;      /* applied by this node when it was run last */
+    int64_t alone_ms;      /* from then on it has the node for itself; by the boot clock */
     struct alarm_run *run; /* NULL: not under way */
 };
 
@@ -45,6 +47,7 @@ static struct alarms *alarms_new(void)
 
 static void run_free(struct alarm_run *run)
 {
+    atomic_fetch_sub(&run->call.worker->node->alarms, 1);
     run->ring->run = NULL;
     reply_close(&run->call.reply);
     arena_close(&run->arena);
@@ -63,14 +66,23 @@ static void run_done(struct call *call)
                  err_code(call->err));
     }
     partition->alarms->after = atomic_load_explicit(&partition->commit, memory_order_acquire);
+    atomic_store(&call->worker->alarms_wait, true); /* what is due next is asked of a snapshot behind it */
+    state_writer_hurry(node->state_writer);
     run_free(run);
 }
 
-static void run(struct partition *partition, struct ring *ring)
+static void run(struct partition *partition, struct ring *ring, int64_t boot_ms)
 {
     struct alarm_run *run = mem_zalloc(sizeof *run);
+    struct node *node = partition->node;
+    uint64_t entries = atomic_load_explicit(&state_writer_stats(node->state_writer)->entries, memory_order_relaxed);
+    unsigned at_work = 1 + atomic_fetch_add(&node->alarms, 1);
     run->ring = ring;
-    run->in.partition = partition->number;
+    if (entries - ring->entries > 1) { /* one is its own */
+        ring->alone_ms = boot_ms + ALONE_MS;
+    }
+    run->in = (struct alarm_in){partition->number, boot_ms < ring->alone_ms ? at_work : 0};
+    ring->entries = entries;
     run->call = (struct call){.worker = partition->home,
                               .kind = ring->kind,
                               .op = kind_op(ring->kind, ring->alarm->op),
@@ -107,7 +119,7 @@ static bool look(struct partition *partition)
     return true;
 }
 
-void alarms_tick(struct partition *partition)
+static void tick(struct partition *partition)
 {
     struct node *node = partition->node;
     if (partition->number == 0 || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
@@ -129,9 +141,22 @@ void alarms_tick(struct partition *partition)
         struct ring *ring = &partition->alarms->rings[i];
         if (ring->run == NULL && ring->due_ms <= now_ms && ring->not_before_ms <= boot_ms &&
             partition->alarms->seen >= partition->alarms->after) {
-            run(partition, ring);
+            run(partition, ring, boot_ms);
         }
     }
+}
+
+void alarms_tick(struct node_worker *worker)
+{
+    bool waits = false;
+    list_each(link, &worker->partitions)
+    {
+        struct partition *partition = container_of(link, struct partition, link);
+        tick(partition);
+        waits = waits || (partition->alarms != NULL &&
+                          partition->alarms->after > atomic_load_explicit(&partition->applied, memory_order_acquire));
+    }
+    atomic_store(&worker->alarms_wait, waits);
 }
 
 void alarms_stop(struct node_worker *worker)

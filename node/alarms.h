@@ -6,8 +6,8 @@
 
 struct alarms; /* of one partition; opaque */
 
-/* On the partition's home worker, each tick: runs what is due. */
-void alarms_tick(struct partition *partition);
+/* Each tick: runs what is due in the partitions that have their home here. */
+void alarms_tick(struct node_worker *worker);
 /* Gives up what is under way on the worker. */
 void alarms_stop(struct node_worker *worker);
 void alarms_free(struct alarms *alarms);

@@ -160,8 +160,9 @@
 #define LIMIT_DELIVERIES_EACH 1024        /* in one command */
 #define LIMIT_RECLAIM_STEP 100            /* erased beyond what is needed when a topic is full */
 #define LIMIT_RING_MOVES 1000             /* messages moved or erased in one command */
-#define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
-#define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */
+#define LIMIT_RING_BESIDE 200   /* of what is due, in a tick beside other work, in all partitions of a leader */
+#define LIMIT_METRICS_ROWS 2000 /* topics and groups shown in /metrics: the first by name */
+#define LIMIT_CREDIT_USUAL 10   /* messages on their way to a subscriber */
 #define LIMIT_CREDIT_TRIES 100
 #define LIMIT_DESTINATIONS 16      /* topics that a message goes on to: 422 */
 #define LIMIT_RETURNED 10000       /* dead letters of a group that came back: the oldest goes */

@@ -54,7 +54,7 @@ static bool may_wait(void *ctx)
     struct node *node = container_of(ctx, struct node, apply_context);
     bool waits = atomic_load(&node->stopping) || watch_wants_commit(node);
     for (unsigned w = 0; w < node->workers_len; w++) {
-        waits = waits || atomic_load(&node->workers[w].reads_wait);
+        waits = waits || atomic_load(&node->workers[w].reads_wait) || atomic_load(&node->workers[w].alarms_wait);
     }
     return !waits;
 }

@@ -59,8 +59,8 @@ struct node_worker {
     struct state_reader *reader;
     uint64_t reader_seq; /* commit_seq the snapshot is at; 0: none is open */
     struct list read_waiters;
-    atomic_bool reads_wait;
-    struct list resumed; /* flows to be run at the turn's end */
+    atomic_bool reads_wait, alarms_wait; /* for what is committed to be readable */
+    struct list resumed;                 /* flows to be run at the turn's end */
     struct token_cache *tokens;
     struct request *spare[SPARE_REQUESTS]; /* requests' memory, kept warm */
     unsigned spare_len;
@@ -128,6 +128,7 @@ struct node {
     atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */
     atomic_bool draining;   /* leaderships are handed over */
     struct skew *skew;      /* clocks of the others; its own lock */
+    atomic_uint alarms;     /* at work */
     atomic_bool clock_off;  /* most others' clocks say otherwise: it leads nothing */
     int64_t boot_ms;        /* the boot clock at the start */
     atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */

@@ -60,8 +60,8 @@ static void on_tick(struct timer *timer)
         if (beat != worker->beat || !atomic_load_explicit(&partition->leader, memory_order_relaxed)) {
             partition_tick(partition);
         }
-        alarms_tick(partition);
     }
+    alarms_tick(worker);
     worker->beat = beat;
     forward_tick(worker);
     watches_tick(worker);

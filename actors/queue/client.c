@@ -499,9 +499,13 @@ const struct step receive_steps[] = {{"find", client_find, false},        {"begi
 
 static enum err ring(struct script *s)
 {
-    static const struct no_input none;
     const struct alarm_in *in = s->in;
-    script_command(s, KIND_QUEUE, QUEUE_DO_RING, (struct address){in->partition, BYTES_LIT("times")}, &none, false);
+    struct ring_ask ask = {0};
+    FIELD_SET(ring_ask_fields, &ask, struct ring_ask, max, LIMIT_RING_MOVES);
+    if (in->others > 0) {
+        ask.max = in->others < LIMIT_RING_BESIDE ? LIMIT_RING_BESIDE / in->others : 1;
+    }
+    script_command(s, KIND_QUEUE, QUEUE_DO_RING, (struct address){in->partition, BYTES_LIT("times")}, &ask, false);
     return OK;
 }
 

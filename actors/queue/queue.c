@@ -228,7 +228,8 @@ static const struct op ops[] = {
     {QUEUE_DO_DELETE, OP_COMMAND, .flags = OP_FREES, .name = "do_delete", IN(no_input_fields, no_input),
      .reduce = delete_topic_reduce},
     {QUEUE_DO_PUBLISH, OP_COMMAND, .name = "do_publish", IN(joined_fields, joined), .reduce = publish_reduce},
-    {QUEUE_DO_RECEIVE, OP_COMMAND, .name = "do_receive", IN(joined_fields, joined), .reduce = receive_reduce},
+    {QUEUE_DO_RECEIVE, OP_COMMAND, .flags = OP_FREES, .name = "do_receive", IN(joined_fields, joined),
+     .reduce = receive_reduce},
     {QUEUE_DO_SETTLE, OP_COMMAND, .flags = OP_FREES, .name = "do_settle", IN(joined_fields, joined),
      .reduce = settle_reduce},
     {QUEUE_DO_DEAD, OP_COMMAND, .flags = OP_FREES, .name = "do_dead", IN(dead_ask_fields, dead_ask),
@@ -237,7 +238,7 @@ static const struct op ops[] = {
      .reduce = group_reduce},
     {QUEUE_DO_JOB, OP_COMMAND, .flags = OP_FREES, .name = "do_job", IN(job_ask_fields, job_ask), .out = job_done_fields,
      .reduce = job_reduce},
-    {QUEUE_DO_RING, OP_COMMAND, .flags = OP_FREES, .name = "do_ring", IN(no_input_fields, no_input),
+    {QUEUE_DO_RING, OP_COMMAND, .flags = OP_FREES, .name = "do_ring", IN(ring_ask_fields, ring_ask),
      .reduce = ring_reduce},
     {0}};
 

@@ -95,7 +95,12 @@ enum err receive_this(struct queue *queue, struct group *group, uint64_t number,
 enum err receive_reduce(struct turn *turn, const void *in, struct reply *reply);
 enum err settle_reduce(struct turn *turn, const void *in, struct reply *reply);
 
-/* DO_RING: carries out what is due. */
+/* DO_RING: carries out what is due, until so many messages are moved or erased. */
+struct ring_ask {
+    struct fieldset set;
+    int64_t max;
+};
+extern const struct field ring_ask_fields[];
 enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply);
 int64_t ring_due(struct rows *rows);
 

@@ -662,7 +662,7 @@ static void m_lease_ends(const struct m_event *event, int64_t now)
         again = false;
         for (size_t i = 0; i < group->places_len && !again; i++) {
             struct m_place *place = &group->places[i];
-            if (place->where == FLIGHT && place->delivery == event->c && place->until <= now) {
+            if (place->where == FLIGHT && place->delivery == event->c && place->until <= event->at) {
                 m_retry(event->topic, group, place, now, 0, PAST_TIMEOUT);
                 again = true;
             }
@@ -2168,12 +2168,14 @@ static void step_mend(struct world *world)
 
 static void step_ring(struct world *world)
 {
-    static const struct no_input none;
-    bool rung[TOPICS] = {false};
+    struct ring_ask ask = {0};
+    bool rung[TOPICS] = {false}, little = chance(world, 3);
+    FIELD_SET(ring_ask_fields, &ask, struct ring_ask, max,
+              little ? 1 + (int64_t)below(&world->random, 5) : LIMIT_RING_MOVES);
     for (int times = 0; times == 0 || ring_due(rows_of(world)) <= world->now; times++) {
         struct reply reply = {0};
-        assert_true(times < 20);
-        assert_int_equal(run(world, QUEUE_DO_RING, -1, ADMIN, &none, &reply), OK);
+        assert_true(times < (little ? 5000 : 20));
+        assert_int_equal(run(world, QUEUE_DO_RING, -1, ADMIN, &ask, &reply), OK);
         for (int t = 0; t < TOPICS; t++) {
             rung[t] = rung[t] || is_touched(world, t);
         }
@@ -2636,14 +2638,49 @@ static void test_parked_messages_are_freed(void **state)
     free_parked(5);
 }
 
-static struct topic_state numbers(struct world *world)
+static struct topic_state numbers_of(struct world *world, int t)
 {
     struct topic topic;
     struct topic_state s;
     struct bytes name;
-    assert_true(topic_is(world, RICH, &topic));
+    assert_true(topic_is(world, t, &topic));
     assert_int_equal(topic_state_find(rows_of(world), (uint64_t)topic.tid, &s, &name), OK);
     return s;
+}
+
+static struct topic_state numbers(struct world *world)
+{
+    return numbers_of(world, RICH);
+}
+
+/* Of a crowd each command carries out its part, and all that of another topic, though that is due later. */
+static void test_a_crowd_does_not_keep_others_waiting(void **state)
+{
+    (void)state;
+    enum { CROWD = 3000, MAX = 200, OTHER = RICH == 0 };
+    struct world *world = large_world(&large);
+    struct ring_ask ask = {0};
+    uint64_t before = 0, commands = 0;
+    FIELD_SET(ring_ask_fields, &ask, struct ring_ask, max, MAX);
+    put(world, OTHER, ADMIN, &large);
+    for (int n = 0; n < CROWD / 1000; n++) {
+        assert_int_equal(publish_many(world, RICH, 1000, (struct publish_head){.delay_ms = 10 + n}, usual, NULL), OK);
+    }
+    assert_int_equal(publish_many(world, OTHER, 20, (struct publish_head){.delay_ms = 50}, usual, NULL), OK);
+    world->now += 100;
+    while (numbers(world).available < CROWD) {
+        struct reply reply = {0};
+        assert_int_equal(run(world, QUEUE_DO_RING, -1, ADMIN, &ask, &reply), OK);
+        reply_close(&reply);
+        uint64_t now = numbers(world).available;
+        assert_int_equal(numbers_of(world, OTHER).available, 20);
+        assert_true(now == CROWD || now - before == MAX - MAX / 4);
+        before = now;
+        assert_true(++commands <= CROWD / (MAX - MAX / 4) + 1);
+    }
+    assert_true(ring_due(rows_of(world)) > world->now);
+    check_rows(world);
+    world_close(world);
 }
 
 static void test_a_smaller_topic_comes_down_in_steps(void **state)
@@ -2812,6 +2849,7 @@ int main(void)
                                        cmocka_unit_test(test_no_message_is_lost_with_another_row),
                                        cmocka_unit_test(test_a_receive_looks_at_so_many_messages),
                                        cmocka_unit_test(test_parked_messages_are_freed),
+                                       cmocka_unit_test(test_a_crowd_does_not_keep_others_waiting),
                                        cmocka_unit_test(test_a_smaller_topic_comes_down_in_steps),
                                        cmocka_unit_test(test_priorities_are_limited),
                                        cmocka_unit_test(test_numbers_stay_right_behind_holes),

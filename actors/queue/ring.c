@@ -2,6 +2,8 @@
 #include "actors/queue/queue.h"
 #include "node/limits.h"
 
+const struct field ring_ask_fields[] = {FIELD_INT(1, ring_ask, max, 1, LIMIT_RING_MOVES, FIELD_REQUIRED), FIELDS_END};
+
 int64_t ring_due(struct rows *rows)
 {
     struct bytes key, value;
@@ -9,19 +11,56 @@ int64_t ring_due(struct rows *rows)
                                                                              : INT64_MAX;
 }
 
-/* The topic that the rows at hand are about. */
+enum { TIME_HEAD = 17 /* time, type, tid */, CROWDS = 8, ENTRIES_A_MOVE = 64 };
+
+/* Of what is due, the oldest goes first; but a topic that has had its share of the command is passed over, be what is
+ * due of it as old as it may: others are not to wait until a million of its leases have ended. */
 struct ring {
     struct turn *turn;
-    struct queue queue;
+    struct queue queue; /* of the topic that the rows at hand are about */
     bool open;
-    unsigned moves; /* of topics that were closed */
+    unsigned moves, most; /* until now, and of all; a little more where one thing takes several */
+    unsigned share;       /* of a topic */
+    struct crowd {
+        uint64_t tid;
+        unsigned moves;
+    } crowds[CROWDS]; /* who has moved most */
 };
 
-enum { TIME_HEAD = 17 }; /* time, type, tid */
-
-static unsigned moves(const struct ring *ring)
+/* The topic's, or where it can be noted. */
+static struct crowd *crowd_of(struct ring *ring, uint64_t tid)
 {
-    return ring->moves + (ring->open ? ring->queue.moves : 0);
+    struct crowd *least = &ring->crowds[0];
+    for (size_t i = 0; i < CROWDS; i++) {
+        struct crowd *crowd = &ring->crowds[i];
+        if (crowd->tid == tid) {
+            return crowd;
+        }
+        least = crowd->moves < least->moves ? crowd : least;
+    }
+    *least = (struct crowd){.tid = tid};
+    return least;
+}
+
+static void moved(struct ring *ring, uint64_t tid, unsigned moves)
+{
+    ring->moves += moves;
+    crowd_of(ring, tid)->moves += moves;
+}
+
+static void count(struct ring *ring)
+{
+    moved(ring, ring->queue.tid, ring->queue.moves);
+    ring->queue.moves = 0;
+}
+
+/* This topic has had its share, or all is done that may be. */
+static bool is_over(struct ring *ring, uint64_t tid)
+{
+    if (ring->open) {
+        count(ring);
+    }
+    return ring->moves >= ring->most || crowd_of(ring, tid)->moves >= ring->share;
 }
 
 static enum err close_topic(struct ring *ring)
@@ -29,7 +68,7 @@ static enum err close_topic(struct ring *ring)
     if (!ring->open) {
         return OK;
     }
-    ring->moves += ring->queue.moves;
+    count(ring);
     ring->open = false;
     return queue_save(&ring->queue);
 }
@@ -54,7 +93,8 @@ static enum err must(enum err err)
     return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 }
 
-static enum err lease_ends(struct ring *ring, struct bytes rest)
+/* Of that moment, so that it goes by time, whatever else is in the delivery. */
+static enum err lease_ends(struct ring *ring, int64_t time, struct bytes rest)
 {
     struct queue *queue = &ring->queue;
     struct group *group;
@@ -65,13 +105,14 @@ static enum err lease_ends(struct ring *ring, struct bytes rest)
     for (size_t i = 0; i < delivery.len; i++) {
         struct delivery_entry *entry = &delivery.entries[i];
         struct taken taken = {entry->number, entry->key_hash, entry->attempts, entry->priority};
-        if (entry->deadline > ring->turn->now_ms) {
+        if (entry->deadline > time || is_over(ring, queue->tid)) {
             delivery.entries[kept++] = *entry;
             continue;
         }
         TRY(must(group_retry(queue, group, taken, 0, PAST_TIMEOUT)));
     }
     delivery.len = kept;
+    queue->moves += (unsigned)(kept / ENTRIES_A_MOVE); /* written anew */
     return must(delivery_update(queue, group, &delivery));
 }
 
@@ -107,8 +148,11 @@ static enum err retention_ends(struct ring *ring)
         TRY(message_read(row, &message));
         uint64_t number = key_read_u64(found.ptr + 8);
         int64_t end = message.available_at + queue->topic.retention_ms;
-        if (end > now || moves(ring) >= LIMIT_RING_MOVES) {
-            return must(queue_retain_at(queue, end > now ? end : now + 1)); /* others' turn */
+        if (end > now) {
+            return must(queue_retain_at(queue, end));
+        }
+        if (is_over(ring, queue->tid)) {
+            return OK;
         }
         TRY(must(queue_drop(queue, number)));
         queue->state.first = number + 1;
@@ -128,8 +172,11 @@ static enum err dedup_ends(struct ring *ring)
         }
         TRY(err);
         int64_t end = (int64_t)key_read_u64(found.ptr + key.len) + queue->topic.dedup_window_ms;
-        if (end > now || moves(ring) >= LIMIT_RING_MOVES) {
-            return must(queue_dedup_at(queue, end > now ? end : now + 1));
+        if (end > now) {
+            return must(queue_dedup_at(queue, end));
+        }
+        if (is_over(ring, queue->tid)) {
+            return OK;
         }
         key_bytes_add(&row, bytes_of(found.ptr + key.len + 8, found.len - key.len - 8));
         key_bytes_add(&key, bytes_of(found.ptr + key.len, found.len - key.len));
@@ -146,7 +193,7 @@ static enum err due_of_topic(struct ring *ring, struct bytes time)
     struct bytes rest = bytes_of(time.ptr + TIME_HEAD, time.len - TIME_HEAD);
     TRY(open_topic(ring, key_read_u64(time.ptr + 9)));
     switch ((enum queue_time)time.ptr[8]) {
-    case TIME_LEASE: return lease_ends(ring, rest);
+    case TIME_LEASE: return lease_ends(ring, (int64_t)key_read_u64(time.ptr), rest);
     case TIME_WAIT: return wait_ends(ring, rest);
     case TIME_DELAYED: return queue_undelay(&ring->queue, key_read_u64(rest.ptr));
     case TIME_RETAIN: return retention_ends(ring);
@@ -205,7 +252,8 @@ static enum err erase_time_of_row(struct ring *ring, uint8_t table, struct bytes
 
 static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefix)
 {
-    while (ring->moves < LIMIT_RING_MOVES) {
+    uint64_t tid = key_read_u64(prefix.ptr);
+    while (!is_over(ring, tid)) {
         struct bytes key, value;
         enum err err = rows_ceil(ring->turn->rows, table, prefix, &key, &value);
         if (err == ERR_NOT_FOUND || (err == OK && !bytes_start_with(key, prefix))) {
@@ -216,7 +264,7 @@ static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefi
         key_bytes_add(&copy, key);
         TRY(erase_time_of_row(ring, table, key_of(&copy), value));
         TRY(must(rows_del(ring->turn->rows, table, key_of(&copy))));
-        ring->moves++;
+        moved(ring, tid, 1);
     }
     return OK;
 }
@@ -226,16 +274,12 @@ static enum err sweep(struct ring *ring, struct bytes time)
 {
     static const uint8_t tables[] = {TABLE_GROUP, TABLE_QUEUE, TABLE_MESSAGE};
     struct bytes prefix = bytes_of(time.ptr + 9, time.len - 9);
-    struct queue_key later = time_key(ring->turn->now_ms + 1, TIME_SWEEP, key_read_u64(prefix.ptr));
     bool whole = prefix.len == 8;
-    key_bytes_add(&later, bytes_of(prefix.ptr + 8, prefix.len - 8));
     TRY(close_topic(ring));
     for (size_t i = 0; i < (whole ? ARRAY_LEN(tables) : 1); i++) {
         TRY(sweep_table(ring, tables[i], prefix));
     }
-    TRY(must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time)));
-    return ring->moves < LIMIT_RING_MOVES ? OK
-                                          : rows_put(ring->turn->rows, TABLE_QUEUE_TIME, key_of(&later), BYTES_NONE);
+    return is_over(ring, key_read_u64(prefix.ptr)) ? OK : must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
 }
 
 /* Of what was deleted, times are left: they say nothing any more. */
@@ -251,22 +295,41 @@ static enum err due(struct ring *ring, struct bytes time)
     return must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
 }
 
+/* The first row at or behind from that is due and may be carried out now. Errors: ERR_NOT_FOUND. */
+static enum err next_due(struct ring *ring, struct queue_key *from, unsigned *looks)
+{
+    while (ring->moves < ring->most && (*looks)++ < ring->most) {
+        struct bytes key, value;
+        TRY(rows_ceil(ring->turn->rows, TABLE_QUEUE_TIME, key_of(from), &key, &value));
+        if ((int64_t)key_read_u64(key.ptr) > ring->turn->now_ms) {
+            return ERR_NOT_FOUND;
+        }
+        TRY(key.len >= TIME_HEAD ? OK : ERR_CORRUPT);
+        uint64_t tid = key_read_u64(key.ptr + 9);
+        from->len = 0;
+        if (!is_over(ring, tid)) {
+            key_bytes_add(from, key);
+            return OK;
+        }
+        key_bytes_add(from, bytes_of(key.ptr, TIME_HEAD - 8));
+        key_u64_add(from, tid + 1); /* of that moment there may be very many */
+    }
+    return ERR_NOT_FOUND;
+}
+
 enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply)
 {
-    struct ring ring = {.turn = turn};
-    (void)in;
+    const struct ring_ask *ask = in;
+    unsigned most = (unsigned)ask->max, looks = 0;
+    struct ring ring = {.turn = turn, .most = most, .share = most - most / 4};
+    struct queue_key at = {.len = 0};
     (void)reply;
-    for (unsigned looked = 0; moves(&ring) < LIMIT_RING_MOVES && looked < LIMIT_RING_MOVES; looked++) {
-        struct bytes key, value;
-        enum err err = rows_ceil(turn->rows, TABLE_QUEUE_TIME, BYTES_NONE, &key, &value);
-        if (err == ERR_NOT_FOUND || (err == OK && (int64_t)key_read_u64(key.ptr) > turn->now_ms)) {
-            break;
+    for (;;) {
+        enum err err = next_due(&ring, &at, &looks);
+        if (err == ERR_NOT_FOUND) {
+            return close_topic(&ring);
         }
         TRY(err);
-        struct queue_key copy = {.len = 0};
-        TRY(key.len >= TIME_HEAD ? OK : ERR_CORRUPT);
-        key_bytes_add(&copy, key);
-        TRY(due(&ring, key_of(&copy)));
+        TRY(due(&ring, key_of(&at)));
     }
-    return close_topic(&ring);
 }

@@ -92,7 +92,15 @@ class Full(NodeTest):
         self.check_reads(self.user)
 
     def test_filled_by_its_own_writes(self):
+        topic = "/v1/topics/full"
+        self.expect(self.user.put(topic, {}), 201)
+        self.expect(self.user.post(topic + "/messages", {"messages": [{"body": "x" * 1000}] * 100}), 201)
         self.expect(self.fill_by_writing(), 507, "disk_full")
+        self.expect(self.user.post(topic + "/messages", {"messages": [{"body": "x"}]}), 507, "disk_full")
+        for _ in range(4):  # consumers make room
+            got = self.expect(self.user.post(topic + "/groups/g/receive", {"max": 25}), 200).json["messages"]
+            self.assertEqual(len(got), 25)
+            self.expect(self.user.post(topic + "/groups/g/ack", {"receipts": [m["receipt"] for m in got]}), 200)
         ready = self.node.client().get("/readyz")
         self.assertEqual(ready.status, 503)
         self.assertIn("[-] disk: disk_full", ready.text)
