@@ -10,10 +10,11 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import time
 import unittest
 
-from belfry import Node, SLOW
+from belfry import BINARY, Node, SLOW
 
 
 def free_ports(count):
@@ -170,6 +171,15 @@ class ClusterTest(unittest.TestCase):
         cluster = Cluster(count, *flags, start=start)
         self.addCleanup(cluster.close)
         return cluster
+
+    def node_id(self, node):
+        with open(node.data + "/identity") as f:
+            return re.search(r"^node (\S+)$", f.read(), re.M).group(1)
+
+    def operator(self, node, *args):
+        done = subprocess.run([BINARY, *args, "--data", node.data], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
 
     def expect(self, answer, status, code=None):
         self.assertEqual(answer.status, status, answer.text)

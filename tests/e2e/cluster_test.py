@@ -1,5 +1,6 @@
 """Three nodes as one: founding and restarting in any order, one account at all of them, reads that are never stale, and
 what is left when the majority is gone."""
+import concurrent.futures
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ from cluster import ClusterTest
 
 SEED = int(os.environ.get("SEED", str(random.randrange(1 << 30))))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+PAIRS = int(os.environ.get("PAIRS", "6000"))
 NO_QUORUM_S = 3  # an answer without a majority comes after 1.8 s, unless the machine is slow
 
 
@@ -83,20 +85,34 @@ class Together(ClusterTest):
         for i in range(3):
             self.expect(cluster.at(i, user).get("/v1/users/me"), 401)
 
+    def write_here_read_there(self, cluster, user, pairs):
+        clients = [cluster.at(i, user) for i in range(3)]
+        made = self.expect(clients[0].post("/v1/reminders", {"title": "pair"}), 201).json
+        for i in range(pairs):
+            writer, reader = clients[i % 3], clients[(i + 1 + i // 3 % 2) % 3]
+            content = "version %d" % i
+            self.expect(writer.patch("/v1/reminders/" + made["id"], {"content": content}), 200)
+            seen = self.expect(reader.get("/v1/reminders/" + made["id"]), 200).json
+            self.assertEqual(seen["content"], content)
+            if i % 10 == 0:
+                self.assertEqual(self.list_all(reader)[0]["content"], content)
+
     def test_what_is_written_on_one_is_read_on_another_at_once(self):
+        """Also while leadership moves: nodes are drained and taken back, one after the other."""
         cluster = self.cluster()
         users = [cluster.signup(i % 3, "user%d" % i) for i in range(6)]  # of several partitions
-        for user in users:
-            clients = [cluster.at(i, user) for i in range(3)]
-            made = self.expect(clients[0].post("/v1/reminders", {"title": "pair"}), 201).json
-            for i in range(60):
-                writer, reader = clients[i % 3], clients[(i + 1 + i // 3 % 2) % 3]
-                content = "version %d" % i
-                self.expect(writer.patch("/v1/reminders/" + made["id"], {"content": content}), 200)
-                seen = self.expect(reader.get("/v1/reminders/" + made["id"]), 200).json
-                self.assertEqual(seen["content"], content)
-                if i % 10 == 0:
-                    self.assertEqual(self.list_all(reader)[0]["content"], content)
+        drains = 0
+        with concurrent.futures.ThreadPoolExecutor(len(users)) as pool:
+            pending = {pool.submit(self.write_here_read_there, cluster, user, PAIRS // len(users)) for user in users}
+            while pending:
+                victim = self.node_id(cluster.nodes[drains % 3])
+                self.operator(cluster.nodes[0], "drain", victim)
+                cluster.wait("it leads nothing", lambda: not cluster.leads(drains % 3))
+                self.operator(cluster.nodes[0], "drain", victim, "--off")
+                cluster.wait("it leads again", lambda: cluster.leads(drains % 3))
+                drains += 1
+                pending = {pair for pair in pending if not pair.done() or pair.result()}
+        print("%d pairs over %d drains: nothing stale" % (PAIRS // len(users) * len(users), drains), flush=True)
 
 
 class Majority(ClusterTest):

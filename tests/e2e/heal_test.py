@@ -75,15 +75,6 @@ class Heal(ClusterTest):
         cluster.launch(len(cluster.nodes) - 1)
         cluster.wait_ready(len(cluster.nodes) - 1)
 
-    def node_id(self, node):
-        with open(node.data + "/identity") as f:
-            return re.search(r"^node (\S+)$", f.read(), re.M).group(1)
-
-    def operator(self, node, *args):
-        done = subprocess.run([BINARY, *args, "--data", node.data], capture_output=True, text=True, timeout=30)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout
-
     def wait_members(self, cluster, i, count):
         def members():
             lines = self.operator(cluster.nodes[i], "nodes").strip().splitlines()[1:]
