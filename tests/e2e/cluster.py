@@ -66,12 +66,14 @@ class Cluster:
         self.nodes[i].launch()
 
     def start(self, order=None, pause=lambda: 0.0):
-        """Starts those that do not run, in that order, and waits until all are ready."""
+        """Starts those that do not run, in that order, and waits until all are ready; seconds from the last start to that."""
         for i in order or range(len(self.nodes)):
             if not self.is_running(i):
                 time.sleep(pause())
                 self.launch(i)
+        launched = time.monotonic()
         self.wait_ready(*[i for i in range(len(self.nodes)) if self.is_running(i)])
+        return time.monotonic() - launched
 
     def is_running(self, i):
         return self.nodes[i].process is not None and self.nodes[i].process.poll() is None

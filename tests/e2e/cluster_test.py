@@ -19,9 +19,10 @@ class Starts(ClusterTest):
     def test_cold_start_in_any_order_founds_one_cluster(self):
         chance = random.Random(SEED)
         print("seed", SEED)
+        ready = []
         for round_ in range(ROUNDS):
             cluster = self.cluster(start=False)
-            cluster.start(chance.sample(range(3), 3), lambda: chance.uniform(0, 0.4))
+            ready.append(cluster.start(chance.sample(range(3), 3), lambda: chance.uniform(0, 0.4)))
             cluster.wait_led()
             founded = {line.split('"detail":"')[1] for n in cluster.nodes for line in n.log_text().splitlines()
                        if '"a cluster is founded"' in line}
@@ -29,13 +30,14 @@ class Starts(ClusterTest):
             user = cluster.signup(round_ % 3, "ada")
             self.expect(cluster.at((round_ + 1) % 3, user).get("/v1/users/me"), 200)
             cluster.close()
+        print("%d cold starts: ready %.2f s after the last node's start, at most" % (ROUNDS, max(ready)), flush=True)
 
     def test_all_down_and_up_again_in_any_order_keeps_everything(self):
         chance = random.Random(SEED)
         print("seed", SEED)
         cluster = self.cluster()
         user = cluster.signup(0, "ada")
-        made = []
+        made, ready = [], []
         for round_ in range(ROUNDS):
             for i in range(30):
                 answer = cluster.at(i % 3, user).post("/v1/reminders", {"title": "%d.%d" % (round_, i)})
@@ -45,10 +47,11 @@ class Starts(ClusterTest):
                     cluster.kill(i)
             else:
                 cluster.stop_all()
-            cluster.start(chance.sample(range(3), 3), lambda: chance.uniform(0, 0.3))
+            ready.append(cluster.start(chance.sample(range(3), 3), lambda: chance.uniform(0, 0.3)))
             for i in range(3):
                 self.assertEqual({r["id"] for r in self.list_all(cluster.at(i, user))}, set(made), "node %d" % i)
         self.assertEqual(len(made), len(set(made)))
+        print("%d restarts: ready %.2f s after the last node's start, at most" % (ROUNDS, max(ready)), flush=True)
 
     def test_a_node_that_comes_back_has_what_was_written_meanwhile(self):
         cluster = self.cluster()
