@@ -101,8 +101,8 @@ struct alarm {
 };
 struct alarm_in {
     unsigned partition;
-    /* Nobody else had anything applied here for a second: 0, and whatever is to be done may be done at once.
-     * Else how many alarms are at work on this node, who are to leave time to others between them. */
+    /* Nobody else had anything applied here for a second, or it is very late: 0, and whatever is to be done may be done
+     * at once. Else how many alarms are at work on this node, who are to leave time to others between them. */
     unsigned others;
 };
 

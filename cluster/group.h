@@ -8,7 +8,7 @@
  * No message leaves before the terms and votes it rests on are synced.
  *
  * Times are CLOCK_BOOTTIME, and must be read afresh for every event: a lease rests on them.
- * Guards against the engine's known faults are named G1..G10, as in cluster/README.md.
+ * Guards against the engine's known faults are named G1..G17, as in cluster/README.md.
  * Not thread-safe: a group belongs to its worker. The only code that sees raft.h is group.c. */
 #ifndef BELFRY_CLUSTER_GROUP_H
 #define BELFRY_CLUSTER_GROUP_H

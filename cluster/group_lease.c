@@ -91,7 +91,8 @@ int64_t group_confirmed_ns(const struct group *group)
 }
 
 /* Whoever was told to take over may ask the others to break their word. Nobody was, or all of them have answered
- * something newer in this term: they did not follow it then, and will not (G17). */
+ * something newer in this term: they did not follow it then, and will not (G17); nor will who starts anew, whose
+ * connections are others. */
 static bool hands_over(const struct group *group)
 {
     if (raft_transferee(&group->raft) != 0 || group->stamps_full) {

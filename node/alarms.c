@@ -81,7 +81,8 @@ static void run(struct partition *partition, struct ring *ring, int64_t boot_ms)
     if (entries - ring->entries > 1) { /* one is its own */
         ring->alone_ms = boot_ms + ALONE_MS;
     }
-    run->in = (struct alarm_in){partition->number, boot_ms < ring->alone_ms ? at_work : 0};
+    bool beside = boot_ms < ring->alone_ms && clock_wall_ms(node->clock) - ring->due_ms < LIMIT_ALARM_LATE_MS;
+    run->in = (struct alarm_in){partition->number, beside ? at_work : 0};
     ring->entries = entries;
     run->call = (struct call){.worker = partition->home,
                               .kind = ring->kind,

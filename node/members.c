@@ -290,11 +290,19 @@ static bool can_lead(void *ctx, uint64_t replica)
            is_ready(ctx, replica);
 }
 
+/* 0: nobody can take it over now. */
 static void hand_over(struct partition *partition, uint64_t to)
 {
-    if (group_transfer(partition->group, to, clock_boot_ns(partition->node->clock)) == OK) {
-        partition_publish(partition);
+    if (to == 0) {
+        return;
     }
+    atomic_store(&partition->lease_end_ns, INT64_MIN); /* before anybody can be told */
+    enum err err = group_transfer(partition->group, to, clock_boot_ns(partition->node->clock));
+    if (err != OK) {
+        log_text(partition->node->log, LOG_DEBUG, "leadership is not handed over", "partition %u: %s",
+                 partition->number, err_code(err));
+    }
+    partition_publish(partition);
 }
 
 /* To the voter that is furthest along, and reached. */
@@ -340,10 +348,7 @@ static void tend_group(struct look_at *at, struct rows *rows)
     struct group_members current, wanted, next;
     group_members(partition->group, &current);
     if (atomic_load(&node->draining) || atomic_load(&node->clock_off)) {
-        uint64_t heir = best_heir(at, &current);
-        if (heir != 0) {
-            hand_over(partition, heir);
-        }
+        hand_over(partition, best_heir(at, &current));
         return;
     }
     bool known = true;

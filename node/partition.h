@@ -50,7 +50,7 @@ struct submission {
     struct actor *actor;
     struct bytes payload;
     uint8_t kind;
-    bool frees; /* gives space back: admitted also when the state is full */
+    bool frees; /* admitted also when the disk or the state is full (OP_FREES) */
     uint16_t key_len;
     /* On its way between nodes (node/forward.h). */
     struct list waiting;

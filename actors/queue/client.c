@@ -501,7 +501,7 @@ static enum err ring(struct script *s)
 {
     const struct alarm_in *in = s->in;
     struct ring_ask ask = {0};
-    FIELD_SET(ring_ask_fields, &ask, struct ring_ask, max, LIMIT_RING_MOVES);
+    FIELD_SET(ring_ask_fields, &ask, struct ring_ask, max, LIMIT_RING_ALONE);
     if (in->others > 0) {
         ask.max = in->others < LIMIT_RING_BESIDE ? LIMIT_RING_BESIDE / in->others : 1;
     }

@@ -2,7 +2,7 @@
 #include "actors/queue/queue.h"
 #include "node/limits.h"
 
-const struct field ring_ask_fields[] = {FIELD_INT(1, ring_ask, max, 1, LIMIT_RING_MOVES, FIELD_REQUIRED), FIELDS_END};
+const struct field ring_ask_fields[] = {FIELD_INT(1, ring_ask, max, 1, LIMIT_RING_ALONE, FIELD_REQUIRED), FIELDS_END};
 
 int64_t ring_due(struct rows *rows)
 {
@@ -11,56 +11,70 @@ int64_t ring_due(struct rows *rows)
                                                                              : INT64_MAX;
 }
 
-enum { TIME_HEAD = 17 /* time, type, tid */, CROWDS = 8, ENTRIES_A_MOVE = 64 };
+enum { TIME_HEAD = 17 /* time, type, tid */, CROWDS = 16, ENTRIES_A_MOVE = 64, LOOKS = 2 };
 
-/* Of what is due, the oldest goes first; but a topic that has had its share of the command is passed over, be what is
- * due of it as old as it may: others are not to wait until a million of its leases have ended. */
+/* Of what is due, the oldest goes first; but a crowd, which has taken half of what a command had left for it, is passed
+ * over, be the rest of it as old as it may: others are not to wait until a million leases have ended, or a million
+ * messages are swept. What is due of a topic is one crowd, each kind of housekeeping in it another. */
 struct ring {
     struct turn *turn;
     struct queue queue; /* of the topic that the rows at hand are about */
     bool open;
     unsigned moves, most; /* until now, and of all; a little more where one thing takes several */
-    unsigned share;       /* of a topic */
+    uint64_t who;         /* the crowd at work */
     struct crowd {
-        uint64_t tid;
-        unsigned moves;
+        uint64_t who;
+        unsigned moves, share;
     } crowds[CROWDS]; /* who has moved most */
 };
 
-/* The topic's, or where it can be noted. */
-static struct crowd *crowd_of(struct ring *ring, uint64_t tid)
+static uint64_t crowd_id(uint8_t type, uint64_t tid)
+{
+    bool keeps_house = type == TIME_RETAIN || type == TIME_DEDUP || type == TIME_SWEEP;
+    return tid ^ (keeps_house ? (uint64_t)type << 56 : 0); /* tid is an index of the log: it has no such bits */
+}
+
+/* The crowd's, or where it can be noted. */
+static struct crowd *crowd_of(struct ring *ring, uint64_t who)
 {
     struct crowd *least = &ring->crowds[0];
     for (size_t i = 0; i < CROWDS; i++) {
         struct crowd *crowd = &ring->crowds[i];
-        if (crowd->tid == tid) {
+        if (crowd->who == who) {
             return crowd;
         }
         least = crowd->moves < least->moves ? crowd : least;
     }
-    *least = (struct crowd){.tid = tid};
+    unsigned left = ring->most > ring->moves ? ring->most - ring->moves : 0;
+    *least = (struct crowd){who, 0, (left + 1) / 2};
     return least;
 }
 
-static void moved(struct ring *ring, uint64_t tid, unsigned moves)
+static void moved(struct ring *ring, unsigned moves)
 {
     ring->moves += moves;
-    crowd_of(ring, tid)->moves += moves;
+    crowd_of(ring, ring->who)->moves += moves;
 }
 
 static void count(struct ring *ring)
 {
-    moved(ring, ring->queue.tid, ring->queue.moves);
-    ring->queue.moves = 0;
+    if (ring->open) {
+        moved(ring, ring->queue.moves);
+        ring->queue.moves = 0;
+    }
 }
 
-/* This topic has had its share, or all is done that may be. */
-static bool is_over(struct ring *ring, uint64_t tid)
+static bool has_had_its_share(struct ring *ring, uint64_t who)
 {
-    if (ring->open) {
-        count(ring);
-    }
-    return ring->moves >= ring->most || crowd_of(ring, tid)->moves >= ring->share;
+    struct crowd *crowd = crowd_of(ring, who);
+    return ring->moves >= ring->most || crowd->moves >= crowd->share;
+}
+
+/* The crowd at work is to make room. */
+static bool is_over(struct ring *ring)
+{
+    count(ring);
+    return has_had_its_share(ring, ring->who);
 }
 
 static enum err close_topic(struct ring *ring)
@@ -105,7 +119,7 @@ static enum err lease_ends(struct ring *ring, int64_t time, struct bytes rest)
     for (size_t i = 0; i < delivery.len; i++) {
         struct delivery_entry *entry = &delivery.entries[i];
         struct taken taken = {entry->number, entry->key_hash, entry->attempts, entry->priority};
-        if (entry->deadline > time || is_over(ring, queue->tid)) {
+        if (entry->deadline > time || is_over(ring)) {
             delivery.entries[kept++] = *entry;
             continue;
         }
@@ -151,7 +165,7 @@ static enum err retention_ends(struct ring *ring)
         if (end > now) {
             return must(queue_retain_at(queue, end));
         }
-        if (is_over(ring, queue->tid)) {
+        if (is_over(ring)) {
             return OK;
         }
         TRY(must(queue_drop(queue, number)));
@@ -175,7 +189,7 @@ static enum err dedup_ends(struct ring *ring)
         if (end > now) {
             return must(queue_dedup_at(queue, end));
         }
-        if (is_over(ring, queue->tid)) {
+        if (is_over(ring)) {
             return OK;
         }
         key_bytes_add(&row, bytes_of(found.ptr + key.len + 8, found.len - key.len - 8));
@@ -252,8 +266,7 @@ static enum err erase_time_of_row(struct ring *ring, uint8_t table, struct bytes
 
 static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefix)
 {
-    uint64_t tid = key_read_u64(prefix.ptr);
-    while (!is_over(ring, tid)) {
+    while (!is_over(ring)) {
         struct bytes key, value;
         enum err err = rows_ceil(ring->turn->rows, table, prefix, &key, &value);
         if (err == ERR_NOT_FOUND || (err == OK && !bytes_start_with(key, prefix))) {
@@ -264,7 +277,7 @@ static enum err sweep_table(struct ring *ring, uint8_t table, struct bytes prefi
         key_bytes_add(&copy, key);
         TRY(erase_time_of_row(ring, table, key_of(&copy), value));
         TRY(must(rows_del(ring->turn->rows, table, key_of(&copy))));
-        moved(ring, tid, 1);
+        moved(ring, 1);
     }
     return OK;
 }
@@ -279,12 +292,14 @@ static enum err sweep(struct ring *ring, struct bytes time)
     for (size_t i = 0; i < (whole ? ARRAY_LEN(tables) : 1); i++) {
         TRY(sweep_table(ring, tables[i], prefix));
     }
-    return is_over(ring, key_read_u64(prefix.ptr)) ? OK : must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
+    return is_over(ring) ? OK : must(rows_del(ring->turn->rows, TABLE_QUEUE_TIME, time));
 }
 
 /* Of what was deleted, times are left: they say nothing any more. */
 static enum err due(struct ring *ring, struct bytes time)
 {
+    count(ring); /* for the one before */
+    ring->who = crowd_id(time.ptr[8], key_read_u64(time.ptr + 9));
     if (time.ptr[8] == TIME_SWEEP) {
         return sweep(ring, time);
     }
@@ -298,7 +313,8 @@ static enum err due(struct ring *ring, struct bytes time)
 /* The first row at or behind from that is due and may be carried out now. Errors: ERR_NOT_FOUND. */
 static enum err next_due(struct ring *ring, struct queue_key *from, unsigned *looks)
 {
-    while (ring->moves < ring->most && (*looks)++ < ring->most) {
+    count(ring);
+    while (ring->moves < ring->most && (*looks)++ < LOOKS * ring->most) {
         struct bytes key, value;
         TRY(rows_ceil(ring->turn->rows, TABLE_QUEUE_TIME, key_of(from), &key, &value));
         if ((int64_t)key_read_u64(key.ptr) > ring->turn->now_ms) {
@@ -307,7 +323,7 @@ static enum err next_due(struct ring *ring, struct queue_key *from, unsigned *lo
         TRY(key.len >= TIME_HEAD ? OK : ERR_CORRUPT);
         uint64_t tid = key_read_u64(key.ptr + 9);
         from->len = 0;
-        if (!is_over(ring, tid)) {
+        if (!has_had_its_share(ring, crowd_id(key.ptr[8], tid))) {
             key_bytes_add(from, key);
             return OK;
         }
@@ -321,7 +337,7 @@ enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply)
 {
     const struct ring_ask *ask = in;
     unsigned most = (unsigned)ask->max, looks = 0;
-    struct ring ring = {.turn = turn, .most = most, .share = most - most / 4};
+    struct ring ring = {.turn = turn, .most = most};
     struct queue_key at = {.len = 0};
     (void)reply;
     for (;;) {

@@ -114,12 +114,16 @@ static icalproperty *zoned(icalproperty *(*make)(struct icaltimetype), const str
     return property;
 }
 
-/* The rule as it is, but for UNTIL: where DTSTART has a zone or UTC it must be UTC (RFC 5545 section 3.3.10). */
+/* The rule as it is, in capitals, and but for UNTIL: where DTSTART has a zone or UTC it must be UTC (RFC 5545
+ * section 3.3.10). */
 static void add_rule(icalcomponent *event, const struct recurrence *recurrence, const struct zone *zone)
 {
     const struct rule *rule = &recurrence->rule;
     char text[LIMIT_RECURRENCE_BYTES + 1] = "";
-    memcpy(text, recurrence->rule_text.ptr, recurrence->rule_text.len);
+    for (size_t i = 0; i < recurrence->rule_text.len; i++) {
+        uint8_t c = recurrence->rule_text.ptr[i];
+        text[i] = (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c); /* libical takes no "z" for the end of a time */
+    }
     struct icalrecurrencetype parsed = icalrecurrencetype_from_string(text);
     if (parsed.freq == ICAL_NO_RECURRENCE) {
         return;
