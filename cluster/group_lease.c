@@ -2,6 +2,16 @@
  * back. Who has answered a stamp will not help to elect another within an election time-out of it. */
 #include "cluster/group_engine.h"
 
+/* stamps_len: there is none of it. */
+static unsigned place_of(const struct group *group, uint64_t replica)
+{
+    unsigned i = 0;
+    while (i < group->stamps_len && group->stamps[i].replica != replica) {
+        i++;
+    }
+    return i;
+}
+
 static struct group_stamp *find(struct group *group, uint64_t replica)
 {
     uint64_t term = raft_current_term(&group->raft);
@@ -10,10 +20,9 @@ static struct group_stamp *find(struct group *group, uint64_t replica)
         group->stamps_len = 0;
         group->stamps_full = false;
     }
-    for (unsigned i = 0; i < group->stamps_len; i++) {
-        if (group->stamps[i].replica == replica) {
-            return &group->stamps[i];
-        }
+    unsigned place = place_of(group, replica);
+    if (place < group->stamps_len) {
+        return &group->stamps[place];
     }
     if (group->stamps_len == GROUP_MEMBERS_MAX) {
         group->stamps_full = true;
@@ -42,12 +51,8 @@ void group_lease_told(struct group *group, uint64_t replica)
 
 static int64_t stamp_of(const struct group *group, uint64_t replica)
 {
-    for (unsigned i = 0; i < group->stamps_len; i++) {
-        if (group->stamps[i].replica == replica) {
-            return group->stamps[i].stamp_ns;
-        }
-    }
-    return INT64_MIN;
+    unsigned place = place_of(group, replica);
+    return place < group->stamps_len ? group->stamps[place].stamp_ns : INT64_MIN;
 }
 
 /* The newest stamp that a majority of the voters, us among them, has brought back. */
