@@ -21,11 +21,10 @@ struct ring {
     struct queue queue; /* of the topic that the rows at hand are about */
     bool open;
     unsigned moves, most; /* until now, and of all; a little more where one thing takes several */
-    uint64_t who;         /* the crowd at work */
     struct crowd {
         uint64_t who;
         unsigned moves, share;
-    } crowds[CROWDS]; /* who has moved most */
+    } crowds[CROWDS], *at_work; /* who has moved most; whose rows are at hand */
 };
 
 static uint64_t crowd_id(uint8_t type, uint64_t tid)
@@ -53,7 +52,7 @@ static struct crowd *crowd_of(struct ring *ring, uint64_t who)
 static void moved(struct ring *ring, unsigned moves)
 {
     ring->moves += moves;
-    crowd_of(ring, ring->who)->moves += moves;
+    ring->at_work->moves += moves;
 }
 
 static void count(struct ring *ring)
@@ -64,9 +63,8 @@ static void count(struct ring *ring)
     }
 }
 
-static bool has_had_its_share(struct ring *ring, uint64_t who)
+static bool has_had_its_share(const struct ring *ring, const struct crowd *crowd)
 {
-    struct crowd *crowd = crowd_of(ring, who);
     return ring->moves >= ring->most || crowd->moves >= crowd->share;
 }
 
@@ -74,7 +72,7 @@ static bool has_had_its_share(struct ring *ring, uint64_t who)
 static bool is_over(struct ring *ring)
 {
     count(ring);
-    return has_had_its_share(ring, ring->who);
+    return has_had_its_share(ring, ring->at_work);
 }
 
 static enum err close_topic(struct ring *ring)
@@ -298,8 +296,7 @@ static enum err sweep(struct ring *ring, struct bytes time)
 /* Of what was deleted, times are left: they say nothing any more. */
 static enum err due(struct ring *ring, struct bytes time)
 {
-    count(ring); /* for the one before */
-    ring->who = crowd_id(time.ptr[8], key_read_u64(time.ptr + 9));
+    ring->at_work = crowd_of(ring, crowd_id(time.ptr[8], key_read_u64(time.ptr + 9)));
     if (time.ptr[8] == TIME_SWEEP) {
         return sweep(ring, time);
     }
@@ -323,7 +320,7 @@ static enum err next_due(struct ring *ring, struct queue_key *from, unsigned *lo
         TRY(key.len >= TIME_HEAD ? OK : ERR_CORRUPT);
         uint64_t tid = key_read_u64(key.ptr + 9);
         from->len = 0;
-        if (!has_had_its_share(ring, crowd_id(key.ptr[8], tid))) {
+        if (!has_had_its_share(ring, crowd_of(ring, crowd_id(key.ptr[8], tid)))) {
             key_bytes_add(from, key);
             return OK;
         }
