@@ -129,7 +129,13 @@ static void create_account(struct world *world, struct id id, const char *name)
     FIELD_SET(new_session_fields, &in.session, struct new_session, family, BYTES_LIT("family"));
     FIELD_SET(new_session_fields, &in.session, struct new_session, secret, BYTES_LIT("secret"));
     in.set.has |= field_bit(5);
-    (void)run(world, &auth_kind, AUTH_CREATE, id_bytes(&id), id, &in, &reply);
+    if (run(world, &auth_kind, AUTH_CREATE, id_bytes(&id), id, &in, &reply) == OK) {
+        struct created created = {0};
+        struct account account = {0};
+        assert_int_equal(field_unpack(created_fields, buf_bytes(&reply.body), &created), OK);
+        assert_int_equal(field_unpack(account_fields, created.account, &account), OK);
+        assert_int_equal(account.created_at, id_ms(id)); /* accounts in the order of their ids are in that of time */
+    }
     reply_close(&reply);
 }
 

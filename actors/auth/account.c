@@ -150,7 +150,7 @@ enum err account_create(struct turn *turn, const void *raw, struct reply *reply)
     }
     FIELD_SET(account_fields, &account, struct account, id, id);
     FIELD_SET(account_fields, &account, struct account, role, 0);
-    FIELD_SET(account_fields, &account, struct account, created_at, turn->now_ms);
+    FIELD_SET(account_fields, &account, struct account, created_at, id_ms(id)); /* lists are in the order of ids */
     copy_texts(&account, in);
     struct buf packed = {0};
     err = put_names(turn, in, id);
