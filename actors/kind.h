@@ -104,6 +104,9 @@ struct alarm_in {
     /* Nobody else had anything applied here for a second, or it is very late: 0, and whatever is to be done may be done
      * at once. Else how many alarms are at work on this node, who are to leave time to others between them. */
     unsigned others;
+    /* The script sets it when it knows that more is due already: it is run again at the next tick, and the time is not
+     * asked, which waits for what was done to be readable. Else untouched. */
+    bool *more;
 };
 
 enum kind_id { KIND_SYSTEM = 1, KIND_AUTH = 2, KIND_REMINDERS = 3, KIND_EVENTS = 4, KIND_QUEUE = 5 };

@@ -15,6 +15,7 @@ struct ring {
     uint64_t entries;      /* applied by this node when it was run last */
     int64_t alone_ms;      /* from then on it has the node for itself; by the boot clock */
     struct alarm_run *run; /* NULL: not under way */
+    bool more;             /* is due, as the last run said */
 };
 
 struct alarms {
@@ -65,9 +66,11 @@ static void run_done(struct call *call)
         log_text(node->log, LOG_DEBUG, "an alarm was not carried out", "%s: %s", ring->alarm->name,
                  err_code(call->err));
     }
-    partition->alarms->after = atomic_load_explicit(&partition->commit, memory_order_acquire);
-    atomic_store(&call->worker->alarms_wait, true); /* what is due next is asked of a snapshot behind it */
-    state_writer_hurry(node->state_writer);
+    if (!ring->more) { /* what is due next is asked of a snapshot behind it */
+        partition->alarms->after = atomic_load_explicit(&partition->commit, memory_order_acquire);
+        atomic_store(&call->worker->alarms_wait, true);
+        state_writer_hurry(node->state_writer);
+    }
     run_free(run);
 }
 
@@ -82,7 +85,8 @@ static void run(struct partition *partition, struct ring *ring, int64_t boot_ms)
         ring->alone_ms = boot_ms + ALONE_MS;
     }
     bool beside = boot_ms < ring->alone_ms && clock_wall_ms(node->clock) - ring->due_ms < LIMIT_ALARM_LATE_MS;
-    run->in = (struct alarm_in){partition->number, beside ? at_work : 0};
+    ring->more = false;
+    run->in = (struct alarm_in){partition->number, beside ? at_work : 0, &ring->more};
     ring->entries = entries;
     run->call = (struct call){.worker = partition->home,
                               .kind = ring->kind,
@@ -133,15 +137,15 @@ static void tick(struct partition *partition)
         partition->alarms = alarms_new();
     }
     bool off = atomic_load_explicit(&node->clock_off, memory_order_relaxed); /* too early, perhaps */
-    if (off || atomic_load_explicit(&node->stopping, memory_order_relaxed) || damage_any(node->damage) ||
-        !look(partition)) {
+    if (off || atomic_load_explicit(&node->stopping, memory_order_relaxed) || damage_any(node->damage)) {
         return;
     }
+    bool known = look(partition) && partition->alarms->seen >= partition->alarms->after;
     int64_t now_ms = clock_wall_ms(node->clock), boot_ms = clock_boot_ms(node->clock);
     for (size_t i = 0; i < partition->alarms->len; i++) {
         struct ring *ring = &partition->alarms->rings[i];
-        if (ring->run == NULL && ring->due_ms <= now_ms && ring->not_before_ms <= boot_ms &&
-            partition->alarms->seen >= partition->alarms->after) {
+        bool is_due = ring->more || (known && ring->due_ms <= now_ms);
+        if (ring->run == NULL && is_due && ring->not_before_ms <= boot_ms) {
             run(partition, ring, boot_ms);
         }
     }

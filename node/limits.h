@@ -161,7 +161,7 @@
 #define LIMIT_RECLAIM_STEP 100            /* erased beyond what is needed when a topic is full */
 #define LIMIT_RING_MOVES 1000             /* messages moved or erased in one command */
 #define LIMIT_RING_ALONE 2000             /* of what is due, in one command; a crowd has half of it */
-#define LIMIT_RING_BESIDE 300             /* the same beside other work, divided by the alarms at work in the node */
+#define LIMIT_RING_BESIDE 200             /* the same beside other work, divided by the alarms at work in the node */
 #define LIMIT_ALARM_LATE_MS 120000        /* what is due for longer waits for nobody */
 #define LIMIT_METRICS_ROWS 2000           /* topics and groups shown in /metrics: the first by name */
 #define LIMIT_CREDIT_USUAL 10             /* messages on their way to a subscriber */

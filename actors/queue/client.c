@@ -509,4 +509,13 @@ static enum err ring(struct script *s)
     return OK;
 }
 
-const struct step ring_steps[] = {{"ring", ring, false}, {0}};
+static enum err rung(struct script *s)
+{
+    const struct alarm_in *in = s->in;
+    struct ring_done done = {0};
+    TRY(field_unpack(ring_done_fields, buf_bytes(&s->answer.body), &done));
+    *in->more = done.more;
+    return OK;
+}
+
+const struct step ring_steps[] = {{"ring", ring, false}, {"rung", rung, false}, {0}};

@@ -101,6 +101,11 @@ struct ring_ask {
     int64_t max;
 };
 extern const struct field ring_ask_fields[];
+struct ring_done {
+    struct fieldset set;
+    bool more; /* is due already */
+};
+extern const struct field ring_done_fields[];
 enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply);
 int64_t ring_due(struct rows *rows);
 

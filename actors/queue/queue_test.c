@@ -2192,10 +2192,13 @@ static void step_ring(struct world *world)
     for (int times = 0; times == 0 || ring_due(rows_of(world)) <= world->now; times++) {
         struct reply reply = {0};
         assert_true(times < (little ? 5000 : 20));
+        struct ring_done done = {0};
         assert_int_equal(run(world, QUEUE_DO_RING, -1, ADMIN, &ask, &reply), OK);
         for (int t = 0; t < TOPICS; t++) {
             rung[t] = rung[t] || is_touched(world, t);
         }
+        assert_int_equal(field_unpack(ring_done_fields, buf_bytes(&reply.body), &done), OK);
+        assert_int_equal(done.more, ring_due(rows_of(world)) <= world->now);
         reply_close(&reply);
     }
     world->touched.len = 0;
@@ -2276,6 +2279,20 @@ static int steps_of(int usual)
     return given != NULL ? atoi(given) : usual;
 }
 
+/* What a walk must have met to say anything. */
+static bool has_met_all(const struct world *world)
+{
+    const uint64_t *results = world->results;
+    bool met = world->seen_delivered > 100 && world->seen_parked > 100 && world->seen_expired > 10 &&
+               world->seen_dead > 10 && world->seen_slips > 0 && world->seen_settled > 100 && world->seen_gone > 100 &&
+               world->seen_pasts > 0 && results[ERR_FORBIDDEN] > 10 && results[ERR_TOPIC_FULL] > 10 &&
+               results[ERR_CONFLICT] > 0 && results[ERR_LIMIT_REACHED] > 0 && results[ERR_BAD_REQUEST] > 10;
+    for (size_t verb = JOB_DELETE; verb <= JOB_RESERVE; verb++) {
+        met = met && world->seen_jobs[verb] > 0;
+    }
+    return met;
+}
+
 static void test_commands_agree_with_the_model(void **state)
 {
     (void)state;
@@ -2285,16 +2302,9 @@ static void test_commands_agree_with_the_model(void **state)
     for (int n = 0; n < steps; n++) {
         step(world);
     }
-    if (steps >= 2500) {
-        assert_true(world->seen_delivered > 100 && world->seen_parked > 100 && world->seen_expired > 10 &&
-                    world->seen_dead > 10 && world->seen_slips > 0 && world->seen_settled > 100 &&
-                    world->seen_gone > 100);
-        assert_true(world->results[ERR_FORBIDDEN] > 10 && world->results[ERR_TOPIC_FULL] > 10 &&
-                    world->results[ERR_CONFLICT] > 0 && world->results[ERR_LIMIT_REACHED] > 0 &&
-                    world->results[ERR_BAD_REQUEST] > 10 && world->seen_pasts > 0);
-        for (size_t verb = JOB_DELETE; verb <= JOB_RESERVE; verb++) {
-            assert_true(world->seen_jobs[verb] > 0);
-        }
+    for (int n = 0; steps >= 2500 && !has_met_all(world); n++) { /* some of it depends on settings that come rarely */
+        assert_true(n < 20 * steps);
+        step(world);
     }
     world_close(world);
 }

@@ -3,6 +3,7 @@
 #include "node/limits.h"
 
 const struct field ring_ask_fields[] = {FIELD_INT(1, ring_ask, max, 1, LIMIT_RING_ALONE, FIELD_REQUIRED), FIELDS_END};
+const struct field ring_done_fields[] = {FIELD_BOOL(1, ring_done, more, 0), FIELDS_END};
 
 int64_t ring_due(struct rows *rows)
 {
@@ -330,17 +331,25 @@ static enum err next_due(struct ring *ring, struct queue_key *from, unsigned *lo
     return ERR_NOT_FOUND;
 }
 
+static enum err end(struct ring *ring, struct reply *reply)
+{
+    struct ring_done done = {0};
+    TRY(close_topic(ring));
+    FIELD_SET(ring_done_fields, &done, struct ring_done, more, ring_due(ring->turn->rows) <= ring->turn->now_ms);
+    field_pack(&reply->body, ring_done_fields, &done);
+    return OK;
+}
+
 enum err ring_reduce(struct turn *turn, const void *in, struct reply *reply)
 {
     const struct ring_ask *ask = in;
     unsigned most = (unsigned)ask->max, looks = 0;
     struct ring ring = {.turn = turn, .most = most};
     struct queue_key at = {.len = 0};
-    (void)reply;
     for (;;) {
         enum err err = next_due(&ring, &at, &looks);
         if (err == ERR_NOT_FOUND) {
-            return close_topic(&ring);
+            return end(&ring, reply);
         }
         TRY(err);
         TRY(due(&ring, key_of(&at)));
