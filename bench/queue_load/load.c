@@ -34,8 +34,8 @@ struct load {
     struct buf body;
     int64_t stamp;      /* of the next bodies */
     int64_t next_due;   /* LATENCY: when the next message is to be published */
-    struct conn **idle; /* LATENCY: publishers that wait for their turn */
-    unsigned idle_count;
+    struct conn **idle; /* LATENCY: publishers that wait for their turn, in turn (a ring of conn_count) */
+    unsigned idle_first, idle_count;
     uint64_t late; /* LATENCY: messages that found no idle publisher */
 };
 
@@ -149,7 +149,9 @@ static void publish_due(struct load *load)
 {
     int64_t now = now_ns();
     while (load->phase != DRAIN && load->next_due <= now && load->idle_count > 0) {
-        struct conn *conn = load->idle[--load->idle_count];
+        struct conn *conn = load->idle[load->idle_first];
+        load->idle_first = (load->idle_first + 1) % load->conn_count;
+        load->idle_count--;
         publish(conn, load->next_due, 1);
         (void)conn_flush(conn);
         load->next_due += 1000000000 / load->options->rate;
@@ -164,7 +166,7 @@ static void publisher_is_free(struct conn *conn)
 {
     struct load *load = conn->load;
     if (load->options->workload == LATENCY) {
-        load->idle[load->idle_count++] = conn;
+        load->idle[(load->idle_first + load->idle_count++) % load->conn_count] = conn;
     } else {
         publish_batch(conn);
     }
