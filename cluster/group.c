@@ -481,7 +481,8 @@ void group_tick(struct group *group, int64_t now_ns)
 {
     group->now_ns = now_ns;
     forget_silent_leader(group);
-    if (group_now_ms(group) < raft_timeout(&group->raft)) {
+    bool defers = raft_state(&group->raft) != RAFT_LEADER && !group_is_sole_voter(group);
+    if (group_now_ms(group) < raft_timeout(&group->raft) + (defers ? group->defer_ms : 0)) {
         return;
     }
     if (raft_state(&group->raft) == RAFT_FOLLOWER && group_is_sole_voter(group) &&
@@ -491,6 +492,11 @@ void group_tick(struct group *group, int64_t now_ns)
     widen_contact(group);
     struct raft_event event = {.type = RAFT_TIMEOUT};
     CHECK(group_step(group, &event) == 0);
+}
+
+void group_defer(struct group *group, unsigned ms)
+{
+    group->defer_ms = ms;
 }
 
 enum err group_transfer(struct group *group, uint64_t replica, int64_t now_ns)

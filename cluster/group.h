@@ -145,6 +145,9 @@ void group_synced(struct group *group, uint64_t number, int64_t now_ns);
 void group_applied(struct group *group, uint64_t index);
 /* Drives time-outs; call every 10 to 20 ms. */
 void group_tick(struct group *group, int64_t now_ns);
+/* Others are to lead, if any can: this replica stands for election so much later, and is not handed leadership.
+ * 0: as all. A sole voter does not wait. */
+void group_defer(struct group *group, unsigned ms);
 /* A message from a peer, checked and decoded. Entries, malloc'd, and their payloads are taken over. Errors:
  * ERR_CORRUPT, it contradicts what is committed here: the replica must stop. */
 enum err group_receive(struct group *group, struct group_message *message, int64_t now_ns) MUST_USE;

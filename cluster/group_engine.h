@@ -58,6 +58,7 @@ struct group {
     uint64_t hint_term, hint_index; /* committed, as its leader has said */
     uint64_t disrupt_term;          /* the term that a TimeoutNow allows us to disrupt */
     int64_t quarantine_ends_ns;
+    unsigned defer_ms; /* group_defer */
     bool refused;      /* the message under way */
     unsigned refusals; /* of entries whose predecessor is another here, one after the other */
 

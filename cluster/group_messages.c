@@ -380,7 +380,7 @@ static enum err receive_timeout_now(struct group *group, const struct group_mess
     struct raft_message message = raft_message_of(from);
     /* G17: one that was overtaken. Its sender has heard from us since, and may hold a lease again. */
     bool late = GUARD(17) && group->heard_term == from->term && group->heard_stamp_ns > from->stamp_ns;
-    if (late || (GUARD(0) && group->now_ns < group->quarantine_ends_ns)) {
+    if (late || group->defer_ms > 0 || (GUARD(0) && group->now_ns < group->quarantine_ends_ns)) {
         return OK;
     }
     message.timeout_now.version = 1;

@@ -234,6 +234,43 @@ static void test_submit_is_refused_when_too_much_is_in_flight(void **state)
     fake_close(&fake);
 }
 
+/* The first tick, in ms, at which one of three voters asks for votes; with defer_ms. */
+static int64_t stands_at(unsigned defer_ms)
+{
+    static const struct group_members three = {.len = 3,
+                                               .list = {{.replica = 7, .role = GROUP_VOTER},
+                                                        {.replica = 8, .role = GROUP_VOTER},
+                                                        {.replica = 9, .role = GROUP_VOTER}}};
+    struct fake fake = {0};
+    struct bytes configuration = group_members_encode(&three);
+    struct group_start start = {
+        .term = 3, .applied_index = 5, .applied_term = 2, .configuration = configuration, .configuration_index = 1};
+    struct group *group = open_group(&fake, &start);
+    int64_t now = 1;
+    group_defer(group, defer_ms);
+    while (fake.trace.len == 0 && now < 5000) {
+        now += 10;
+        group_tick(group, now * MS);
+        struct group_message take_over = {
+            .type = MESSAGE_TIMEOUT_NOW, .from = 8, .to = 7, .term = 3, .index = 5, .index_term = 2, .stamp_ns = now};
+        if (defer_ms > 0) { /* does not count */
+            assert_int_equal(group_receive(group, &take_over, now * MS), OK);
+        }
+    }
+    group_close(group);
+    free((void *)(uintptr_t)configuration.ptr);
+    fake_close(&fake);
+    return now;
+}
+
+static void test_who_defers_stands_later_and_is_not_handed_leadership(void **state)
+{
+    (void)state;
+    int64_t usual = stands_at(0), later = stands_at(1000); /* with the same seed */
+    assert_true(usual >= 200 && usual <= 420);
+    assert_in_range(later - usual, 1000, 1020);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_restart_replays_what_is_logged_and_not_applied),
         cmocka_unit_test(test_start_refuses_a_log_with_a_gap),
         cmocka_unit_test(test_submit_is_refused_when_too_much_is_in_flight),
+        cmocka_unit_test(test_who_defers_stands_later_and_is_not_handed_leadership),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "node/peers.h"
 #include "node/skew.h"
 #include "node/tickets.h"
+#include "node/upkeep.h"
 
 /* ---- the messages ---- */
 
@@ -388,6 +389,9 @@ void compute_on_load(struct node_worker *worker, const struct link_hello *from, 
     balance_report(worker->node->balance, replica_of(from->node), &load, now_ms(worker));
     skew_note(worker->node->skew, replica_of(from->node), message.wall, clock_wall_ms(worker->node->clock),
               now_ms(worker));
+    if (atomic_load(&worker->node->clock_doubt)) {
+        upkeep_look_at_clock(worker->node); /* elections may wait for it */
+    }
 }
 
 static void report(struct node_worker *worker)

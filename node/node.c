@@ -476,6 +476,7 @@ enum err node_start(const struct config *config, struct log *log, struct node **
     node->hints = hints_new();
     node->guard = guard_new();
     node->skew = skew_new();
+    node->clock_doubt = true;
     node->keyring = keyring_new();
     node->router = router_new();
     openapi_write(node->router, &node->openapi);

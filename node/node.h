@@ -125,16 +125,17 @@ struct node {
     struct balance *balance;   /* where they are computed; its own lock */
     char dummy_phc[PHC_BYTES]; /* verified when there is no account, so that it takes as long */
     atomic_bool stopping;
-    atomic_bool restarting; /* damage was met: as soon as it is stopped, it begins anew */
-    atomic_bool draining;   /* leaderships are handed over */
-    struct skew *skew;      /* clocks of the others; its own lock */
-    atomic_uint alarms;     /* at work */
-    atomic_bool clock_off;  /* most others' clocks say otherwise: it leads nothing */
-    int64_t boot_ms;        /* the boot clock at the start */
-    atomic_bool log_failed; /* a write or sync of the log failed: read-only until a restart */
-    struct space space;     /* the first worker's */
-    atomic_bool disk_low;   /* below --disk-reserve-mib: only what frees space is admitted */
-    atomic_bool state_full; /* the quota is used up */
+    atomic_bool restarting;  /* damage was met: as soon as it is stopped, it begins anew */
+    atomic_bool draining;    /* leaderships are handed over */
+    struct skew *skew;       /* clocks of the others; its own lock */
+    atomic_uint alarms;      /* at work */
+    atomic_bool clock_off;   /* most others' clocks say otherwise: it leads nothing */
+    atomic_bool clock_doubt; /* it is off, or no other says the same, as when it has just started: others are to lead */
+    int64_t boot_ms;         /* the boot clock at the start */
+    atomic_bool log_failed;  /* a write or sync of the log failed: read-only until a restart */
+    struct space space;      /* the first worker's */
+    atomic_bool disk_low;    /* below --disk-reserve-mib: only what frees space is admitted */
+    atomic_bool state_full;  /* the quota is used up */
     int64_t started_ms;
     unsigned http_port, peer_port;
 };

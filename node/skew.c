@@ -115,6 +115,19 @@ bool skew_is_off(struct skew *skew, int64_t now_ms)
     return off;
 }
 
+bool skew_agrees(struct skew *skew, int64_t now_ms)
+{
+    bool agrees = false;
+    CHECK(pthread_mutex_lock(&skew->lock) == 0);
+    for (unsigned i = 0; i < skew->len && !agrees; i++) {
+        const struct offset *o = &skew->list[i];
+        int64_t offset = o->complete ? o->known : o->growing;
+        agrees = now_ms - o->heard_ms <= FRESH_MS && llabs(offset) <= LIMIT_CLOCK_SKEW_MS;
+    }
+    CHECK(pthread_mutex_unlock(&skew->lock) == 0);
+    return agrees;
+}
+
 bool skew_is_peer_right(struct skew *skew, uint64_t replica, int64_t now_ms)
 {
     int64_t middle;

@@ -14,6 +14,8 @@ void skew_free(struct skew *skew);
 void skew_note(struct skew *skew, uint64_t replica, int64_t their_wall_ms, int64_t wall_ms, int64_t now_ms);
 /* This node's clock is off, as most nodes see it; false when fewer than three clocks are known. */
 bool skew_is_off(struct skew *skew, int64_t now_ms);
+/* A clock that was heard of lately says the same as ours, as far as one can tell already. */
+bool skew_agrees(struct skew *skew, int64_t now_ms);
 /* That node's clock is known, and not off. */
 bool skew_is_peer_right(struct skew *skew, uint64_t replica, int64_t now_ms);
 

@@ -70,9 +70,26 @@ static void test_late_messages_do_not_count(void **state)
     skew_free(skew);
 }
 
+/* A node that has just started knows at once that its clock is right, but not that it is wrong. */
+static void test_agrees_with_the_first_message(void **state)
+{
+    (void)state;
+    struct skew *skew = skew_new();
+    assert_false(skew_agrees(skew, 1000));
+    skew_note(skew, 1, 5000000 - HOUR_MS, 5000000, 1000);
+    assert_false(skew_agrees(skew, 1000));
+    skew_note(skew, 2, 5000000 - 400, 5000000, 1000); /* it was under way for so long */
+    assert_false(skew_agrees(skew, 1000));
+    skew_note(skew, 2, 5000100 - 20, 5000100, 1100);
+    assert_true(skew_agrees(skew, 1100));
+    assert_false(skew_agrees(skew, 1100 + 4000));
+    skew_free(skew);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_who_is_off),
-                                       cmocka_unit_test(test_late_messages_do_not_count)};
+                                       cmocka_unit_test(test_late_messages_do_not_count),
+                                       cmocka_unit_test(test_agrees_with_the_first_message)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,11 +103,11 @@ static void look_at_disk(struct node *node)
     }
 }
 
-/* One worker looks for all. */
-static void look_at_clock(struct node *node)
+void upkeep_look_at_clock(struct node *node)
 {
     bool was = atomic_load(&node->clock_off), off = skew_is_off(node->skew, clock_boot_ms(node->clock));
     atomic_store(&node->clock_off, off);
+    atomic_store(&node->clock_doubt, off || !skew_agrees(node->skew, clock_boot_ms(node->clock)));
     if (off != was) {
         log_text(node->log, off ? LOG_ERROR : LOG_INFO,
                  off ? "the clock is not that of the other nodes: this node leads nothing" : "the clock is right again",
@@ -137,7 +137,7 @@ static void on_upkeep(struct timer *timer)
     }
     if (worker->worker.index == 0 && worker->node->durable != NULL) {
         look_at_disk(worker->node);
-        look_at_clock(worker->node);
+        upkeep_look_at_clock(worker->node);
     }
     if (++worker->next_chore % CHORE_EVERY == 0) {
         look_for_chores(worker);

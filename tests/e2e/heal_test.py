@@ -128,7 +128,7 @@ class Heal(ClusterTest):
         cluster.nodes[2].prefix = ["env", "LD_PRELOAD=" + FAKETIME, "FAKETIME=+10m", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
         cluster.launch(2)
         due = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
-        reminder = user.post("/v1/reminders", {"title": "in five minutes", "due_at": due}).json["id"]
+        reminder = self.expect(user.post("/v1/reminders", {"title": "in five minutes", "due_at": due}), 201).json["id"]
         cluster.wait("it says that its clock is off", lambda: "clock: " in cluster.get(2, "/readyz")[1])
         until = time.monotonic() + 5
         while time.monotonic() < until:
