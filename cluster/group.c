@@ -481,12 +481,11 @@ void group_tick(struct group *group, int64_t now_ns)
 {
     group->now_ns = now_ns;
     forget_silent_leader(group);
-    bool defers = raft_state(&group->raft) != RAFT_LEADER && !group_is_sole_voter(group);
+    bool sole = group_is_sole_voter(group), defers = raft_state(&group->raft) != RAFT_LEADER && !sole;
     if (group_now_ms(group) < raft_timeout(&group->raft) + (defers ? group->defer_ms : 0)) {
         return;
     }
-    if (raft_state(&group->raft) == RAFT_FOLLOWER && group_is_sole_voter(group) &&
-        group->persisted == group_last_index(group)) {
+    if (raft_state(&group->raft) == RAFT_FOLLOWER && sole && group->persisted == group_last_index(group)) {
         guard_sole_voter_term(group);
     }
     widen_contact(group);

@@ -234,41 +234,79 @@ static void test_submit_is_refused_when_too_much_is_in_flight(void **state)
     fake_close(&fake);
 }
 
-/* The first tick, in ms, at which one of three voters asks for votes; with defer_ms. */
-static int64_t stands_at(unsigned defer_ms)
+/* One of three voters, which defers. */
+struct follower {
+    struct fake fake;
+    struct bytes configuration;
+    struct group *group;
+};
+
+static void follower_open(struct follower *follower, unsigned defer_ms)
 {
     static const struct group_members three = {.len = 3,
                                                .list = {{.replica = 7, .role = GROUP_VOTER},
                                                         {.replica = 8, .role = GROUP_VOTER},
                                                         {.replica = 9, .role = GROUP_VOTER}}};
-    struct fake fake = {0};
-    struct bytes configuration = group_members_encode(&three);
-    struct group_start start = {
-        .term = 3, .applied_index = 5, .applied_term = 2, .configuration = configuration, .configuration_index = 1};
-    struct group *group = open_group(&fake, &start);
+    *follower = (struct follower){.configuration = group_members_encode(&three)};
+    struct group_start start = {.term = 3,
+                                .applied_index = 5,
+                                .applied_term = 2,
+                                .configuration = follower->configuration,
+                                .configuration_index = 1};
+    follower->group = open_group(&follower->fake, &start);
+    group_defer(follower->group, defer_ms);
+}
+
+static void follower_close(struct follower *follower)
+{
+    group_close(follower->group);
+    free((void *)(uintptr_t)follower->configuration.ptr);
+    fake_close(&follower->fake);
+}
+
+/* The first tick, in ms, at which it asks for votes. */
+static int64_t stands_at(unsigned defer_ms)
+{
+    struct follower follower;
     int64_t now = 1;
-    group_defer(group, defer_ms);
-    while (fake.trace.len == 0 && now < 5000) {
+    follower_open(&follower, defer_ms);
+    while (follower.fake.trace.len == 0 && now < 5000) {
         now += 10;
-        group_tick(group, now * MS);
-        struct group_message take_over = {
-            .type = MESSAGE_TIMEOUT_NOW, .from = 8, .to = 7, .term = 3, .index = 5, .index_term = 2, .stamp_ns = now};
-        if (defer_ms > 0) { /* does not count */
-            assert_int_equal(group_receive(group, &take_over, now * MS), OK);
-        }
+        group_tick(follower.group, now * MS);
     }
-    group_close(group);
-    free((void *)(uintptr_t)configuration.ptr);
-    fake_close(&fake);
+    follower_close(&follower);
     return now;
 }
 
-static void test_who_defers_stands_later_and_is_not_handed_leadership(void **state)
+static void test_who_defers_stands_for_election_later(void **state)
 {
     (void)state;
     int64_t usual = stands_at(0), later = stands_at(1000); /* with the same seed */
     assert_true(usual >= 200 && usual <= 420);
     assert_in_range(later - usual, 1000, 1020);
+}
+
+/* Its leader is heard, and hands over to it behind the quarantine. */
+static uint64_t term_when_handed_leadership(unsigned defer_ms)
+{
+    struct follower follower;
+    struct group_message heard = {
+        .type = MESSAGE_APPEND, .from = 8, .to = 7, .term = 3, .index = 5, .index_term = 2, .commit = 5, .stamp_ns = 1};
+    struct group_message take_over = {
+        .type = MESSAGE_TIMEOUT_NOW, .from = 8, .to = 7, .term = 3, .index = 5, .index_term = 2, .stamp_ns = 2};
+    follower_open(&follower, defer_ms);
+    assert_int_equal(group_receive(follower.group, &heard, 210 * MS), OK);
+    assert_int_equal(group_receive(follower.group, &take_over, 211 * MS), OK);
+    uint64_t term = group_term(follower.group);
+    follower_close(&follower);
+    return term;
+}
+
+static void test_who_defers_is_not_handed_leadership(void **state)
+{
+    (void)state;
+    assert_int_equal(term_when_handed_leadership(0), 4);
+    assert_int_equal(term_when_handed_leadership(1000), 3);
 }
 
 int main(void)
@@ -280,7 +318,8 @@ int main(void)
         cmocka_unit_test(test_restart_replays_what_is_logged_and_not_applied),
         cmocka_unit_test(test_start_refuses_a_log_with_a_gap),
         cmocka_unit_test(test_submit_is_refused_when_too_much_is_in_flight),
-        cmocka_unit_test(test_who_defers_stands_later_and_is_not_handed_leadership),
+        cmocka_unit_test(test_who_defers_stands_for_election_later),
+        cmocka_unit_test(test_who_defers_is_not_handed_leadership),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
