@@ -32,6 +32,18 @@ def facade_cluster(facade, count=3):
     return cluster, ports
 
 
+def until_no_majority(ask):
+    """The first answer that says 503. Before it the last leader, whose lease has not run out, may answer: as ever."""
+    before, until = None, time.monotonic() + 10 * SLOW
+    while True:
+        answer = ask()
+        if answer.status == 503:
+            return answer
+        before = before or answer
+        assert (answer.status, answer.text) == (200, before.text), answer.text
+        assert time.monotonic() < until, "still answered without a majority: " + answer.text
+
+
 class Product:
     """A client that keeps cookies, or sends a bearer token; a new connection for each request."""
 
