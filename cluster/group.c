@@ -597,6 +597,11 @@ bool group_is_changing(const struct group *group)
     return group->raft.configuration_uncommitted_index != 0;
 }
 
+bool group_is_handing_over(const struct group *group)
+{
+    return raft_transferee(&group->raft) != 0;
+}
+
 bool group_entries(const struct group *group, uint64_t first, size_t len, struct group_entry *out)
 {
     for (size_t i = 0; i < len; i++) {

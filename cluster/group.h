@@ -186,7 +186,8 @@ uint64_t group_match_index(const struct group *group, uint64_t replica); /* on t
 int64_t group_heard_ns(const struct group *group);
 /* Membership in force here, committed or not. */
 void group_members(const struct group *group, struct group_members *out);
-bool group_is_changing(const struct group *group); /* a change is not committed yet */
+bool group_is_changing(const struct group *group);     /* a change is not committed yet */
+bool group_is_handing_over(const struct group *group); /* group_transfer is under way */
 /* Entries first ... first + len - 1, payloads borrowed until the next event; false when one is not kept. */
 bool group_entries(const struct group *group, uint64_t first, size_t len, struct group_entry *out);
 /* Until when, on the boot clock, this leader may serve reads from its own state: the newest time at

@@ -74,7 +74,7 @@ enum err group_change(struct group *group, const struct group_members *members, 
         return ERR_NOT_LEADER;
     }
     TRY(order_change(group, members, &ordered));
-    if (group_is_changing(group) || raft_transferee(&group->raft) != 0) {
+    if (group_is_changing(group) || group_is_handing_over(group)) {
         return ERR_CONFLICT;
     }
     if (group->own_index == 0) {

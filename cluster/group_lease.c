@@ -100,7 +100,7 @@ int64_t group_confirmed_ns(const struct group *group)
  * connections are others. */
 static bool hands_over(const struct group *group)
 {
-    if (raft_transferee(&group->raft) != 0 || group->stamps_full) {
+    if (group_is_handing_over(group) || group->stamps_full) {
         return true;
     }
     for (unsigned i = 0; i < group->stamps_len; i++) {

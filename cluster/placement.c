@@ -137,27 +137,41 @@ enum placement_step placement_next(const struct placement *placement, struct gro
 
 /* ---- leaders ---- */
 
-static size_t count_led(const uint64_t *leaders, size_t len, uint64_t replica)
+static size_t count_led(const struct placement_leaders *leaders, uint64_t replica)
 {
     size_t led = 0;
-    for (size_t i = 0; i < len; i++) {
-        led += leaders[i] == replica;
+    for (size_t i = 0; i < leaders->len; i++) {
+        led += leaders->leaders[i] == replica;
     }
     return led;
 }
 
-uint64_t placement_lead(const struct group_members *members, uint64_t self, const uint64_t *leaders, size_t len,
-                        bool (*is_ready)(void *ctx, uint64_t replica), void *ctx)
+/* Of those who may take over, who leads fewest. */
+static uint64_t find_least(const struct placement_leaders *leaders, size_t *led)
 {
-    size_t ours = count_led(leaders, len, self), fewest = ours;
-    uint64_t to = 0;
-    for (unsigned i = 0; i < members->len; i++) {
-        const struct group_member *member = &members->list[i];
-        size_t led = count_led(leaders, len, member->replica);
-        if (member->role == GROUP_VOTER && member->replica != self && led < fewest && is_ready(ctx, member->replica)) {
-            fewest = led;
-            to = member->replica;
+    uint64_t least = 0;
+    *led = SIZE_MAX;
+    for (unsigned i = 0; i < leaders->members->len; i++) {
+        const struct group_member *member = &leaders->members->list[i];
+        size_t count = count_led(leaders, member->replica);
+        if (member->role == GROUP_VOTER && member->replica != leaders->self && count < *led &&
+            leaders->can_lead(leaders->ctx, member->replica)) {
+            *led = count;
+            least = member->replica;
         }
     }
-    return ours >= fewest + 2 ? to : 0;
+    return least;
+}
+
+uint64_t placement_lead(const struct placement_leaders *leaders)
+{
+    size_t led;
+    uint64_t to = find_least(leaders, &led);
+    return to != 0 && count_led(leaders, leaders->self) >= led + 2 ? to : 0;
+}
+
+uint64_t placement_heir(const struct placement_leaders *leaders)
+{
+    size_t led;
+    return find_least(leaders, &led);
 }

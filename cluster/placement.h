@@ -25,9 +25,18 @@ struct placement {
  * first. */
 enum placement_step placement_next(const struct placement *placement, struct group_members *out);
 
-/* To whom this leader shall hand one of the groups it leads, so that all lead about as many; 0: it stays.
- * leaders has the replica that leads each group, or 0. */
-uint64_t placement_lead(const struct group_members *members, uint64_t self, const uint64_t *leaders, size_t len,
-                        bool (*is_ready)(void *ctx, uint64_t replica), void *ctx);
+/* Who leads what, for one of the groups this node leads. */
+struct placement_leaders {
+    const struct group_members *members; /* of that group */
+    const uint64_t *leaders;             /* of each group, the replica that leads it or is told to; or 0 */
+    size_t len;
+    uint64_t self;
+    bool (*can_lead)(void *ctx, uint64_t replica);
+    void *ctx;
+};
+/* To whom this node shall hand one of the groups it leads, so that all lead about as many; 0: it stays. */
+uint64_t placement_lead(const struct placement_leaders *leaders);
+/* To whom it shall hand this group because it goes: to whom leads fewest; 0: nobody can take it over. */
+uint64_t placement_heir(const struct placement_leaders *leaders);
 
 #endif

@@ -33,6 +33,7 @@ struct statuses {
     struct status list[LIMIT_PEERS];
     unsigned len;
     unsigned calls;
+    bool told_draining;
     int64_t cpu_ns, cpu_at_ns; /* of this process, as of the last look */
     double cpu_percent;
 };
@@ -164,9 +165,12 @@ static void pack_self(struct node *node, struct buf *out)
 void statuses_tend(struct node_worker *worker)
 {
     struct buf body = {0};
-    if (worker->node->statuses->calls++ % TELL_EVERY != 0) {
+    struct statuses *statuses = worker->node->statuses;
+    bool draining = atomic_load(&worker->node->draining);
+    if (statuses->calls++ % TELL_EVERY != 0 && draining == statuses->told_draining) {
         return;
     }
+    statuses->told_draining = draining;
     pack_self(worker->node, &body);
     peer_net_each(link, &worker->peers)
     {
@@ -198,6 +202,31 @@ void statuses_on_status(struct node_worker *worker, const struct link_hello *fro
 }
 
 /* ---- draining ---- */
+
+bool statuses_is_draining(struct statuses *statuses, uint64_t replica)
+{
+    bool draining = false;
+    CHECK(pthread_mutex_lock(&statuses->mutex) == 0);
+    for (unsigned i = 0; i < statuses->len; i++) {
+        draining = draining || (statuses->list[i].replica == replica && statuses->list[i].draining);
+    }
+    CHECK(pthread_mutex_unlock(&statuses->mutex) == 0);
+    return draining;
+}
+
+bool statuses_anyone_stays(struct node *node)
+{
+    struct statuses *statuses = node->statuses;
+    int64_t now_ms = clock_boot_ms(node->clock);
+    bool stays = false;
+    CHECK(pthread_mutex_lock(&statuses->mutex) == 0);
+    for (unsigned i = 0; i < statuses->len; i++) {
+        const struct status *status = &statuses->list[i];
+        stays = stays || (status->replica != node->replica && !status->draining && now_ms - status->heard_ms < FRESH_MS);
+    }
+    CHECK(pthread_mutex_unlock(&statuses->mutex) == 0);
+    return stays;
+}
 
 void statuses_on_drain(struct node_worker *worker, struct bytes body)
 {

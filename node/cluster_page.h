@@ -13,6 +13,9 @@ void statuses_free(struct statuses *statuses);
 
 /* On the first worker, every 100 ms: what this node says of itself goes to the others. */
 void statuses_tend(struct node_worker *worker);
+/* Of what the others say: whether that one drains; whether any of them does not. */
+bool statuses_is_draining(struct statuses *statuses, uint64_t replica);
+bool statuses_anyone_stays(struct node *node);
 /* PEER_STATUS, PEER_DRAIN. */
 void statuses_on_status(struct node_worker *worker, const struct link_hello *from, struct bytes body);
 void statuses_on_drain(struct node_worker *worker, struct bytes body);

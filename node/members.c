@@ -5,6 +5,7 @@
 
 #include "actors/system/system.h"
 #include "cluster/placement.h"
+#include "node/cluster_page.h"
 #include "node/forward.h"
 #include "node/install.h"
 #include "node/peers.h"
@@ -17,6 +18,7 @@ enum {
     RETIRE_MS = 1000,   /* between attempts to retire a node whose place is taken */
     HAND_OVER_MS = 200, /* between leaderships handed over to spread them */
     SETTLE_MS = 3000,   /* after the start leaders are left where they are */
+    UNEVEN_MS = 1000,   /* they are spread when they were uneven so long: who leads nothing may be about to stop */
     NEARLY = 64         /* entries a learner may lack when it becomes a voter */
 };
 
@@ -282,12 +284,14 @@ static bool is_ready(void *ctx, uint64_t replica)
            match + NEARLY >= group_last_index(at->partition->group);
 }
 
-/* Who has just started takes nothing over (cluster/README.md), and meanwhile nothing could be written. */
+/* Who has just started takes nothing over (cluster/README.md), and meanwhile nothing could be written; nor does who
+ * drains (partition_tick). */
 static bool can_lead(void *ctx, uint64_t replica)
 {
     const struct look_at *at = ctx;
-    return peers_reach_since(at->worker, replica, at->worker->node->config.election_timeout_ms) &&
-           is_ready(ctx, replica);
+    struct node *node = at->worker->node;
+    return peers_reach_since(at->worker, replica, node->config.election_timeout_ms) &&
+           !statuses_is_draining(node->statuses, replica) && is_ready(ctx, replica);
 }
 
 /* 0: nobody can take it over now. */
@@ -297,6 +301,7 @@ static void hand_over(struct partition *partition, uint64_t to)
         return;
     }
     atomic_store(&partition->lease_end_ns, INT64_MIN); /* before anybody can be told */
+    atomic_store(&partition->heir, to);
     enum err err = group_transfer(partition->group, to, clock_boot_ns(partition->node->clock));
     if (err != OK) {
         log_text(partition->node->log, LOG_DEBUG, "leadership is not handed over", "partition %u: %s",
@@ -305,38 +310,43 @@ static void hand_over(struct partition *partition, uint64_t to)
     partition_publish(partition);
 }
 
-/* To the voter that is furthest along, and reached. */
-static uint64_t best_heir(struct look_at *at, const struct group_members *members)
+/* Whoever leads each partition or is told to; false: somebody is being elected. */
+static bool list_leaders(const struct node *node, uint64_t *out)
 {
-    uint64_t best = 0, furthest = 0;
-    for (unsigned i = 0; i < members->len; i++) {
-        const struct group_member *member = &members->list[i];
-        uint64_t match = group_match_index(at->partition->group, member->replica);
-        if (member->role == GROUP_VOTER && member->replica != at->worker->node->replica &&
-            can_lead(at, member->replica) && match >= furthest) {
-            furthest = match;
-            best = member->replica;
-        }
+    bool all = true;
+    for (unsigned p = 0; p < node->partitions_len; p++) {
+        uint64_t heir = atomic_load(&node->partitions[p].heir);
+        out[p] = heir != 0 ? heir : atomic_load(&node->partitions[p].leader_replica);
+        all = all && out[p] != 0;
     }
-    return best;
+    return all;
 }
 
-static void spread_leaders(struct look_at *at, const struct group_members *current)
+static uint64_t find_heir(struct look_at *at, const struct group_members *members)
 {
     struct node *node = at->worker->node;
     uint64_t leaders[ID_PARTITION_MAX + 1];
+    (void)list_leaders(node, leaders);
+    return placement_heir(
+        &(struct placement_leaders){members, leaders, node->partitions_len, node->replica, can_lead, at});
+}
+
+static void spread_leaders(struct look_at *at, const struct group_members *members)
+{
+    struct node *node = at->worker->node;
+    uint64_t leaders[ID_PARTITION_MAX + 1], to = 0;
     int64_t now_ms = clock_boot_ms(node->clock), last_ms = atomic_load(&node->members->handed_over_ms);
-    if (now_ms - node->boot_ms < SETTLE_MS || now_ms - last_ms < HAND_OVER_MS) {
+    if (list_leaders(node, leaders)) {
+        to = placement_lead(
+            &(struct placement_leaders){members, leaders, node->partitions_len, node->replica, can_lead, at});
+    }
+    if (to == 0 || at->partition->uneven_ms == 0) {
+        at->partition->uneven_ms = to == 0 ? 0 : now_ms;
         return;
     }
-    for (unsigned p = 0; p < node->partitions_len; p++) {
-        leaders[p] = atomic_load(&node->partitions[p].leader_replica);
-        if (leaders[p] == 0) {
-            return; /* not while one is being elected */
-        }
-    }
-    uint64_t to = placement_lead(current, node->replica, leaders, node->partitions_len, can_lead, at);
-    if (to != 0 && atomic_compare_exchange_strong(&node->members->handed_over_ms, &last_ms, now_ms)) {
+    if (now_ms - node->boot_ms >= SETTLE_MS && now_ms - at->partition->uneven_ms >= UNEVEN_MS &&
+        now_ms - last_ms >= HAND_OVER_MS &&
+        atomic_compare_exchange_strong(&node->members->handed_over_ms, &last_ms, now_ms)) {
         hand_over(at->partition, to);
     }
 }
@@ -348,7 +358,7 @@ static void tend_group(struct look_at *at, struct rows *rows)
     struct group_members current, wanted, next;
     group_members(partition->group, &current);
     if (atomic_load(&node->draining) || atomic_load(&node->clock_off)) {
-        hand_over(partition, best_heir(at, &current));
+        hand_over(partition, find_heir(at, &current));
         return;
     }
     bool known = true;
@@ -367,7 +377,7 @@ static void tend_group(struct look_at *at, struct rows *rows)
         }
         partition_publish(partition);
     } else if (step == PLACEMENT_HAND_OVER) {
-        hand_over(partition, best_heir(at, &current));
+        hand_over(partition, find_heir(at, &current));
     } else {
         spread_leaders(at, &current);
     }
@@ -386,6 +396,15 @@ static void forget_dropped(struct partition *partition)
     uint64_t first = segments_first(partition->node->segments, (uint16_t)partition->number);
     if (first > 1) {
         group_forget(partition->group, first - 1, clock_boot_ns(partition->node->clock));
+    }
+}
+
+/* It has taken over, or will not. */
+static void forget_heir(struct partition *partition)
+{
+    bool leads = group_is_leader(partition->group);
+    if (leads ? !group_is_handing_over(partition->group) : atomic_load(&partition->leader_replica) != 0) {
+        atomic_store(&partition->heir, 0);
     }
 }
 
@@ -413,8 +432,11 @@ void members_tend(struct node_worker *worker)
                 ask_to_join(worker);
             }
         }
+        forget_heir(partition);
         if (group_is_leader(partition->group) && !atomic_load(&node->stopping)) {
             tend_group(&at, rows);
+        } else {
+            partition->uneven_ms = 0;
         }
     }
 }

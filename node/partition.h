@@ -29,6 +29,7 @@ struct partition {
     struct list senders;               /* of the state, to replicas (node/install.h) */
     struct install_receiver *receiver; /* of the state; NULL: none */
     uint64_t hinted;                   /* committed as of the last turn (node/hints.h) */
+    int64_t uneven_ms;                 /* led here, and since then others lead fewer; 0: they do not (node/members.h) */
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */
@@ -38,6 +39,7 @@ struct partition {
     atomic_int_fast64_t lease_end_ns, confirmed_ns;
     atomic_int_fast64_t contact_ns;      /* what was committed by then is applied here */
     atomic_uint_fast64_t leader_replica; /* believed to lead; 0: nobody */
+    atomic_uint_fast64_t heir;           /* told by this node to take over, and not yet seen to lead; 0: nobody */
     atomic_bool leader;
 };
 

@@ -111,12 +111,25 @@ class Heal(ClusterTest):
                 time.sleep(0.3)
             self.check_load(load, cluster, user)
 
+    def terms(self, admin):
+        return [p["term"] for p in self.expect(admin.get("/v1/cluster"), 200).json["partitions"]]
+
     def test_drained_node_leads_nothing_until_it_is_told_otherwise(self):
         cluster = self.cluster()
         victim = self.node_id(cluster.nodes[1])
+        admin = cluster.signup(0, "root")
+        self.operator(cluster.nodes[0], "admin", "root")
+        admin.token = None
+        admin.token = self.expect(admin.post("/v1/auth/login", {"login": "root", "password": "correct horse"}), 200).json["access_token"]
+        cluster.wait("all lead about as many", lambda: sorted(cluster.wait_led()) == [5, 6, 6])
         self.operator(cluster.nodes[0], "drain", victim)
         cluster.wait("it leads nothing", lambda: not cluster.leads(1))
         self.assertEqual(cluster.get(1, "/readyz")[0], 503)
+        led = cluster.wait_led()
+        self.assertLessEqual(abs(led[0] - led[2]), 1, "what it led went to both alike")
+        terms = self.terms(admin)
+        time.sleep(3)  # the others find that they lead more than it does
+        self.assertEqual(self.terms(admin), terms, "leadership wandered while a node drains")
         self.operator(cluster.nodes[2], "drain", victim, "--off")
         cluster.wait("it leads again", lambda: cluster.leads(1))
         cluster.wait_ready(1)
