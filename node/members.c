@@ -110,18 +110,18 @@ void members_on_join(struct node_worker *worker, const struct link_hello *from, 
         message.address.len >= LINK_ADDRESS_BYTES || !atomic_load(&node->partitions[0].leader)) {
         return;
     }
-    uint64_t replica = replica_of(message.node);
+    struct joining joining = {.replica = replica_of(message.node), .until_ms = clock_boot_ms(node->clock) + JOINING_MS};
+    memcpy(joining.address, message.address.ptr, message.address.len);
     lock(members);
-    struct joining *joining = NULL;
-    for (unsigned i = 0; i < members->joining_len && joining == NULL; i++) {
-        joining = members->joining[i].replica == replica ? &members->joining[i] : NULL;
+    /* Whoever asked from that address before is gone: it must not take the place of this one. */
+    unsigned at = 0;
+    while (at < members->joining_len && members->joining[at].replica != joining.replica &&
+           strcmp(members->joining[at].address, joining.address) != 0) {
+        at++;
     }
-    if (joining == NULL && members->joining_len < JOINING_MAX) {
-        joining = &members->joining[members->joining_len++];
-    }
-    if (joining != NULL) {
-        *joining = (struct joining){.replica = replica, .until_ms = clock_boot_ms(node->clock) + JOINING_MS};
-        memcpy(joining->address, message.address.ptr, message.address.len);
+    if (at < JOINING_MAX) {
+        members->joining[at] = joining;
+        members->joining_len = at < members->joining_len ? members->joining_len : at + 1;
     }
     unlock(members);
 }
@@ -168,14 +168,13 @@ static void add_joining(struct node_worker *worker, struct rows *rows, struct gr
     lock(members);
     for (unsigned i = 0; i < members->joining_len; i++) {
         struct joining *joining = &members->joining[i];
-        if (now_ms > joining->until_ms) {
+        if (now_ms > joining->until_ms || is_retired(rows, joining->replica)) {
             members->joining[i--] = members->joining[--members->joining_len];
             continue;
         }
         uint64_t place = place_taken(worker, wanted, joining);
         gone = place != 0 ? place : gone;
-        if (place == 0 && group_members_find(wanted, joining->replica) == NULL && wanted->len < GROUP_MEMBERS_MAX &&
-            !is_retired(rows, joining->replica)) {
+        if (place == 0 && group_members_find(wanted, joining->replica) == NULL && wanted->len < GROUP_MEMBERS_MAX) {
             struct group_member *member = &wanted->list[wanted->len++];
             *member = (struct group_member){.replica = joining->replica};
             (void)snprintf(member->address, sizeof member->address, "%s", joining->address);
