@@ -205,6 +205,12 @@ const struct step signup_steps[] = {{"begin", signup_begin, false}, {0}};
 
 /* ---- login ---- */
 
+enum err entry_revocations(struct script *s)
+{
+    script_read(s, system_address.partition);
+    return OK;
+}
+
 static enum err login_name(struct script *s)
 {
     struct entry_state *st = s->state;
@@ -257,11 +263,9 @@ static enum err login_verified(struct script *s)
     return OK;
 }
 
-const struct step login_find_steps[] = {{"name", login_name, false},
-                                        {"account", login_account, false},
-                                        {"verify", login_verify, false},
-                                        {"verified", login_verified, false},
-                                        {0}};
+const struct step login_find_steps[] = {{"revocations", entry_revocations, false}, {"name", login_name, false},
+                                        {"account", login_account, false},         {"verify", login_verify, false},
+                                        {"verified", login_verified, false},       {0}};
 
 static enum err login_rehash(struct script *s)
 {
@@ -355,5 +359,8 @@ static enum err refresh_refuse(struct script *s)
     return ERR_INVALID_REFRESH_TOKEN;
 }
 
-const struct step refresh_steps[] = {
-    {"rotate", refresh_rotate, false}, {"answer", refresh_answer, false}, {"refuse", refresh_refuse, true}, {0}};
+const struct step refresh_steps[] = {{"revocations", entry_revocations, false},
+                                     {"rotate", refresh_rotate, false},
+                                     {"answer", refresh_answer, false},
+                                     {"refuse", refresh_refuse, true},
+                                     {0}};

@@ -48,6 +48,9 @@ extern const struct step signup_saga_steps[];
 extern const struct step login_find_steps[];
 /* The step of both that verifies the password of the account st->token.account, whose partition was just read. */
 enum err login_verify(struct script *s);
+/* Before a stamp is taken for an account that is not new: what was revoked by now is known here, so that the token is
+ * not of before it. */
+enum err entry_revocations(struct script *s);
 
 extern const struct step signup_steps[], login_steps[], refresh_steps[];
 

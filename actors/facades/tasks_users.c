@@ -258,7 +258,7 @@ static enum err login_begin(struct script *s)
     st->shared.login = &st->login;
     st->username_key = alias_key(ALIAS_USERNAME, st->login.login, s->arena);
     st->email_key = alias_key(ALIAS_EMAIL, st->login.login, s->arena);
-    return OK;
+    return entry_revocations(s);
 }
 
 static enum err login_check(struct script *s)

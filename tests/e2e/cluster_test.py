@@ -88,6 +88,30 @@ class Together(ClusterTest):
         for i in range(3):
             self.expect(cluster.at(i, user).get("/v1/users/me"), 401)
 
+    def test_a_token_made_after_others_were_revoked_is_good_everywhere_at_once(self):
+        """Whether by a login or a refresh, wherever: the node asked may not have heard of the revocation yet."""
+        cluster = self.cluster()
+        cluster.signup(0, "root")
+        self.operator(cluster.nodes[0], "admin", "root")
+        login = {"login": "root", "password": "correct horse"}
+        chance, dead = random.Random(SEED), []
+        for n in range(60):
+            revoker, maker = chance.sample(range(3), 2)
+            fresh = self.expect(cluster.nodes[maker].client().post("/v1/auth/login", login), 200).json
+            admin, how = cluster.nodes[revoker].client(fresh["access_token"]), n % 3
+            if how == 0:
+                self.expect(admin.post("/v1/auth/logout?everywhere=true"), 204)
+            elif how == 1:
+                self.expect(admin.put("/v1/users/me/password", {"old": login["password"], "new": "correct horse %d" % n}), 204)
+                login["password"] = "correct horse %d" % n
+            else:
+                self.expect(admin.patch("/v1/users/root", {"role": "admin"}), 200)
+            made = cluster.nodes[maker].client().post("/v1/auth/refresh", {"refresh_token": fresh["refresh_token"]}) if how == 2 else \
+                cluster.nodes[maker].client().post("/v1/auth/login", login)
+            token = self.expect(made, 200).json["access_token"]
+            dead += [how for node in cluster.nodes if node.client(token).get("/v1/users/me").status != 200]
+        self.assertEqual(dead, [])
+
     def write_here_read_there(self, cluster, user, pairs):
         clients = [cluster.at(i, user) for i in range(3)]
         made = self.expect(clients[0].post("/v1/reminders", {"title": "pair"}), 201).json
