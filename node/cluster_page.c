@@ -222,7 +222,8 @@ bool statuses_anyone_stays(struct node *node)
     CHECK(pthread_mutex_lock(&statuses->mutex) == 0);
     for (unsigned i = 0; i < statuses->len; i++) {
         const struct status *status = &statuses->list[i];
-        stays = stays || (status->replica != node->replica && !status->draining && now_ms - status->heard_ms < FRESH_MS);
+        stays =
+            stays || (status->replica != node->replica && !status->draining && now_ms - status->heard_ms < FRESH_MS);
     }
     CHECK(pthread_mutex_unlock(&statuses->mutex) == 0);
     return stays;
