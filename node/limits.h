@@ -50,7 +50,7 @@
 #define LIMIT_COMMAND_BYTES (3200 * 1024) /* in the log: holds an item, a body, and what is around them */
 #define LIMIT_ACTOR_KEY_BYTES 256         /* the key of an actor */
 #define LIMIT_CLOCK_SKEW_MS 250           /* between the clocks of a majority */
-#define LIMIT_DEFER_MS 1000               /* by which who doubts its clock, or drains, stands for election later */
+#define LIMIT_DEFER_MS 1000               /* by which who doubts its clock, or stops, stands for election later */
 #define LIMIT_REQUEST_WINDOW_MS 120000    /* request ids are remembered this long, older ones refused */
 #define LIMIT_IDEMPOTENCY_MS (24LL * 3600 * 1000)
 #define LIMIT_IDEMPOTENCY_KEYS 10000 /* kept per account: further ones 422 limit_reached */

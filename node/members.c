@@ -19,6 +19,7 @@ enum {
     HAND_OVER_MS = 200, /* between leaderships handed over to spread them */
     SETTLE_MS = 3000,   /* after the start leaders are left where they are */
     UNEVEN_MS = 1000,   /* they are spread when they were uneven so long: who leads nothing may be about to stop */
+    REFUSED_MS = 1000,  /* who did not take over is not told again so soon: another may be able to */
     NEARLY = 64         /* entries a learner may lack when it becomes a voter */
 };
 
@@ -86,7 +87,7 @@ void members_list(struct members *members, struct group_members *out)
 
 /* ---- joining ---- */
 
-/* To everybody in reach: whoever leads the system group takes it up. */
+/* To everybody in reach: whoever leads the system group, now or soon, takes it up. */
 static void ask_to_join(struct node_worker *worker)
 {
     struct node *node = worker->node;
@@ -107,22 +108,25 @@ void members_on_join(struct node_worker *worker, const struct link_hello *from, 
     struct members *members = node->members;
     struct join_message message = {0};
     if (field_unpack(join_fields, body, &message) != OK || !id_eq(message.node, from->node) ||
-        message.address.len >= LINK_ADDRESS_BYTES || !atomic_load(&node->partitions[0].leader)) {
+        message.address.len >= LINK_ADDRESS_BYTES) {
         return;
     }
-    struct joining joining = {.replica = replica_of(message.node), .until_ms = clock_boot_ms(node->clock) + JOINING_MS};
+    int64_t now_ms = clock_boot_ms(node->clock);
+    struct joining joining = {.replica = replica_of(message.node), .until_ms = now_ms + JOINING_MS};
     memcpy(joining.address, message.address.ptr, message.address.len);
     lock(members);
     /* Whoever asked from that address before is gone: it must not take the place of this one. */
-    unsigned at = 0;
-    while (at < members->joining_len && members->joining[at].replica != joining.replica &&
-           strcmp(members->joining[at].address, joining.address) != 0) {
-        at++;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < members->joining_len; i++) {
+        const struct joining *old = &members->joining[i];
+        if (old->replica != joining.replica && strcmp(old->address, joining.address) != 0 && now_ms <= old->until_ms) {
+            members->joining[kept++] = *old;
+        }
     }
-    if (at < JOINING_MAX) {
-        members->joining[at] = joining;
-        members->joining_len = at < members->joining_len ? members->joining_len : at + 1;
+    if (kept < JOINING_MAX) {
+        members->joining[kept++] = joining;
     }
+    members->joining_len = kept;
     unlock(members);
 }
 
@@ -284,13 +288,22 @@ static bool is_ready(void *ctx, uint64_t replica)
 }
 
 /* Who has just started takes nothing over (cluster/README.md), and meanwhile nothing could be written; nor does who
- * drains (partition_tick). */
-static bool can_lead(void *ctx, uint64_t replica)
+ * stops (partition_tick). */
+static bool is_there(void *ctx, uint64_t replica)
 {
     const struct look_at *at = ctx;
     struct node *node = at->worker->node;
     return peers_reach_since(at->worker, replica, node->config.election_timeout_ms) &&
-           !statuses_is_draining(node->statuses, replica) && is_ready(ctx, replica);
+           !statuses_is_draining(node->statuses, replica);
+}
+
+static bool can_lead(void *ctx, uint64_t replica)
+{
+    const struct look_at *at = ctx;
+    const struct partition *partition = at->partition;
+    bool refused =
+        partition->refused == replica && clock_boot_ms(at->worker->node->clock) - partition->refused_ms < REFUSED_MS;
+    return !refused && is_there(ctx, replica) && is_ready(ctx, replica);
 }
 
 /* 0: nobody can take it over now. */
@@ -333,20 +346,23 @@ static uint64_t find_heir(struct look_at *at, const struct group_members *member
 static void spread_leaders(struct look_at *at, const struct group_members *members)
 {
     struct node *node = at->worker->node;
-    uint64_t leaders[ID_PARTITION_MAX + 1], to = 0;
+    struct partition *partition = at->partition;
+    uint64_t list[ID_PARTITION_MAX + 1];
+    struct placement_leaders leaders = {members, list, node->partitions_len, node->replica, is_there, at};
     int64_t now_ms = clock_boot_ms(node->clock), last_ms = atomic_load(&node->members->handed_over_ms);
-    if (list_leaders(node, leaders)) {
-        to = placement_lead(
-            &(struct placement_leaders){members, leaders, node->partitions_len, node->replica, can_lead, at});
-    }
-    if (to == 0 || at->partition->uneven_ms == 0) {
-        at->partition->uneven_ms = to == 0 ? 0 : now_ms;
+    if (!list_leaders(node, list) || placement_lead(&leaders) == 0) {
+        partition->uneven_ms = 0;
         return;
     }
-    if (now_ms - node->boot_ms >= SETTLE_MS && now_ms - at->partition->uneven_ms >= UNEVEN_MS &&
-        now_ms - last_ms >= HAND_OVER_MS &&
-        atomic_compare_exchange_strong(&node->members->handed_over_ms, &last_ms, now_ms)) {
-        hand_over(at->partition, to);
+    partition->uneven_ms = partition->uneven_ms == 0 ? now_ms : partition->uneven_ms;
+    if (now_ms - node->boot_ms < SETTLE_MS || now_ms - partition->uneven_ms < UNEVEN_MS ||
+        now_ms - last_ms < HAND_OVER_MS) {
+        return;
+    }
+    leaders.can_lead = can_lead;
+    uint64_t to = placement_lead(&leaders);
+    if (to != 0 && atomic_compare_exchange_strong(&node->members->handed_over_ms, &last_ms, now_ms)) {
+        hand_over(partition, to);
     }
 }
 
@@ -355,6 +371,9 @@ static void tend_group(struct look_at *at, struct rows *rows)
     struct partition *partition = at->partition;
     struct node *node = at->worker->node;
     struct group_members current, wanted, next;
+    if (group_is_handing_over(partition->group)) {
+        return;
+    }
     group_members(partition->group, &current);
     if (atomic_load(&node->draining) || atomic_load(&node->clock_off)) {
         hand_over(partition, find_heir(at, &current));
@@ -399,10 +418,14 @@ static void forget_dropped(struct partition *partition)
 }
 
 /* It has taken over, or will not. */
-static void forget_heir(struct partition *partition)
+static void forget_heir(struct partition *partition, int64_t now_ms)
 {
+    uint64_t heir = atomic_load(&partition->heir);
     bool leads = group_is_leader(partition->group);
-    if (leads ? !group_is_handing_over(partition->group) : atomic_load(&partition->leader_replica) != 0) {
+    if (heir != 0 &&
+        (leads ? !group_is_handing_over(partition->group) : atomic_load(&partition->leader_replica) != 0)) {
+        partition->refused = leads ? heir : 0;
+        partition->refused_ms = now_ms;
         atomic_store(&partition->heir, 0);
     }
 }
@@ -431,7 +454,7 @@ void members_tend(struct node_worker *worker)
                 ask_to_join(worker);
             }
         }
-        forget_heir(partition);
+        forget_heir(partition, now_ms);
         if (group_is_leader(partition->group) && !atomic_load(&node->stopping)) {
             tend_group(&at, rows);
         } else {

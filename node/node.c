@@ -634,6 +634,7 @@ static void hand_over_leaderships(struct node *node)
     int64_t until = clock_boot_ms(node->clock) + HAND_OVER_MS;
     struct group_members members;
     members_list(node->members, &members);
+    atomic_store(&node->leaving, true);
     atomic_store(&node->draining, true);
     while (node->durable != NULL && members.len > 1 && !members_lead_nothing(node) && statuses_anyone_stays(node) &&
            clock_boot_ms(node->clock) < until) {

@@ -127,6 +127,7 @@ struct node {
     atomic_bool stopping;
     atomic_bool restarting;  /* damage was met: as soon as it is stopped, it begins anew */
     atomic_bool draining;    /* leaderships are handed over */
+    atomic_bool leaving;     /* and it stops: none is taken over */
     struct skew *skew;       /* clocks of the others; its own lock */
     atomic_uint alarms;      /* at work */
     atomic_bool clock_off;   /* most others' clocks say otherwise: it leads nothing */

@@ -624,7 +624,7 @@ void partition_turn_end(struct partition *partition, struct list *batches)
 void partition_tick(struct partition *partition)
 {
     bool defers = atomic_load_explicit(&partition->node->clock_doubt, memory_order_relaxed) ||
-                  atomic_load_explicit(&partition->node->draining, memory_order_relaxed);
+                  atomic_load_explicit(&partition->node->leaving, memory_order_relaxed);
     group_defer(partition->group, defers ? LIMIT_DEFER_MS : 0);
     group_tick(partition->group, clock_boot_ns(partition->node->clock));
     partition_publish(partition);

@@ -29,7 +29,9 @@ struct partition {
     struct list senders;               /* of the state, to replicas (node/install.h) */
     struct install_receiver *receiver; /* of the state; NULL: none */
     uint64_t hinted;                   /* committed as of the last turn (node/hints.h) */
-    int64_t uneven_ms;                 /* led here, and since then others lead fewer; 0: they do not (node/members.h) */
+    /* node/members.h: led here, and since then others lead fewer, 0: they do not; who did not take over, and when. */
+    int64_t uneven_ms, refused_ms;
+    uint64_t refused;
 
     /* Published for readers on any worker: commit and lease by the home worker, applied by the
      * state writer after its commit. */

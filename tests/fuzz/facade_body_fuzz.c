@@ -8,6 +8,7 @@
 #include "actors/reminders/body.h"
 #include "actors/reminders/record.h"
 #include "actors/reminders/reminders.h"
+#include "actors/system/system.h"
 #include "node/base/text.h"
 #include "node/foreign.h"
 #include "tests/fuzz/fuzz.h"
@@ -138,7 +139,7 @@ static struct rows *service_rows(struct script *script, unsigned partition)
 static void service_read(struct script *script, unsigned partition)
 {
     (void)script;
-    CHECK(partition == 1 || partition == SCRIPT_ALL_PARTITIONS);
+    CHECK(partition == system_address.partition || partition == 1 || partition == SCRIPT_ALL_PARTITIONS);
 }
 
 static void service_command(struct script *script, uint8_t kind, uint8_t op, struct address address, const void *in,
