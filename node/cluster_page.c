@@ -33,7 +33,6 @@ struct statuses {
     struct status list[LIMIT_PEERS];
     unsigned len;
     unsigned calls;
-    bool told_draining;
     int64_t cpu_ns, cpu_at_ns; /* of this process, as of the last look */
     double cpu_percent;
 };
@@ -165,13 +164,12 @@ static void pack_self(struct node *node, struct buf *out)
 void statuses_tend(struct node_worker *worker)
 {
     struct buf body = {0};
-    struct statuses *statuses = worker->node->statuses;
-    bool draining = atomic_load(&worker->node->draining);
-    if (statuses->calls++ % TELL_EVERY != 0 && draining == statuses->told_draining) {
+    struct node *node = worker->node;
+    bool told = statuses_is_draining(node->statuses, node->replica) == atomic_load(&node->draining);
+    if (node->statuses->calls++ % TELL_EVERY != 0 && told) {
         return;
     }
-    statuses->told_draining = draining;
-    pack_self(worker->node, &body);
+    pack_self(node, &body);
     peer_net_each(link, &worker->peers)
     {
         (void)peer_net_send(&worker->peers, peer_dial_of(link), PEER_STATUS, buf_bytes(&body));
